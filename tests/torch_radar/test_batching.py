@@ -1,0 +1,98 @@
+"""Batches hold every row once, keep to their budget, and survive running out of memory."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from torch_radar.batching import plan_batches, prepare_ahead, run_batches, windows
+
+LENGTHS = st.lists(st.integers(1, 300), max_size=80).map(lambda lengths: np.array(lengths, dtype=np.int64))
+
+
+@given(lengths=LENGTHS, budget=st.integers(1, 2000))
+def test_a_plan_holds_every_row_once_within_the_budget_longest_first(lengths: np.ndarray, budget: int) -> None:
+    batches = plan_batches(lengths, budget)
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * lengths[batch].max() <= budget
+    assert [lengths[b].max() for b in batches] == sorted((lengths[b].max() for b in batches), reverse=True)
+
+
+@given(lengths=LENGTHS, budget=st.integers(1, 2000), capacity=st.integers(300, 1500))
+def test_a_batch_that_does_not_fit_is_halved_and_every_row_still_runs_once(lengths, budget, capacity) -> None:
+    done: list[int] = []
+
+    def forward(rows: np.ndarray) -> None:
+        if len(rows) * lengths[rows].max() > capacity:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        done.extend(rows)
+
+    fitted = run_batches(lengths, budget, forward)
+    assert sorted(done) == list(range(len(lengths)))
+    assert fitted <= budget or fitted <= 300
+
+
+def test_one_row_that_does_not_fit_is_an_error_with_its_size() -> None:
+    def forward(rows: np.ndarray) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(MemoryError, match="one text of 700 tokens does not fit"):
+        run_batches(np.array([700, 3]), 4096, forward)
+
+
+def test_other_errors_are_not_taken_for_lack_of_memory() -> None:
+    def forward(rows: np.ndarray) -> None:
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        run_batches(np.array([3]), 4096, forward)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space, which only Linux enforces")
+def test_encoding_goes_on_after_the_machine_really_ran_out_of_memory(tiny_qwen2) -> None:
+    code = f"""
+import resource, sys, torch
+from torch_radar.encoder import Encoder
+texts = ["theorem " * 400] * 96
+calm = Encoder({str(tiny_qwen2)!r}, batch_tokens=2048).encode_documents(texts[:1])
+encoder = Encoder({str(tiny_qwen2)!r}, batch_tokens=10**9, attention="eager")
+encoder.dimension
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 600 * 2**20, resource.RLIM_INFINITY))
+vectors = encoder.encode_documents(texts)
+assert abs(vectors - calm).max() < 1e-5
+print(encoder.batch_tokens)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout.split()[-1]) < 10**6
+
+
+@given(items=st.lists(st.integers()), size=st.integers(1, 7))
+def test_windows_keep_order_and_size(items: list[int], size: int) -> None:
+    cut = list(windows(iter(items), size))
+    assert [x for window in cut for x in window] == items
+    assert all(len(window) == size for window in cut[:-1])
+
+
+def test_preparing_ahead_keeps_order_and_draws_at_most_one_item_ahead() -> None:
+    drawn: list[int] = []
+
+    def source():
+        for i in range(10):
+            drawn.append(i)
+            yield i
+
+    for i, result in enumerate(prepare_ahead(source(), lambda x: x * x)):
+        assert result == i * i
+        assert len(drawn) <= i + 2
+
+
+def test_an_error_while_preparing_reaches_the_consumer() -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(prepare_ahead([1, 0], lambda x: 1 // x))

