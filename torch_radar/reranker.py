@@ -1,0 +1,189 @@
+"""Pairs to logits: a pointwise reranker that reads each query once.
+
+All documents of a query are scored against the same query, and in a causal model the states of a shared prefix do
+not depend on what follows. So the longest common prefix of the exact token ids of a query's pairs runs once; its
+keys and values serve every document, in sorted batches of the remaining tokens. Equal pairs are scored once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from torch_radar.batching import default_batch_tokens, pad_right, run_batches
+from torch_radar.checkpoints import Checkpoint, CheckpointError, resolve
+from torch_radar.encoder import TextError, require_text
+from torch_radar.loading import LoadedModel, choose_device, choose_dtype, load
+from torch_radar.templates import PairTemplate, frame_pairs, framing, pair_template
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache
+
+
+class Reranker:
+    """A reranker checkpoint: (query, document) pairs to relevance logits (RaDeR §5).
+
+    The name is resolved and checked at once; weights are loaded when something is first scored.
+
+    Args:
+        checkpoint: A released reranker, a local folder, or a :class:`Checkpoint`.
+        template: ``"recovered"``, ``"authors"`` or a template, instead of the checkpoint's own.
+        max_tokens: The most tokens of a pair, template included; only the document is cut.
+        device: See :func:`torch_radar.loading.load`.
+        dtype: See :func:`torch_radar.loading.load`.
+        attention: See :func:`torch_radar.loading.load`.
+        batch_tokens: Padded tokens of a batch; ``None`` suits the device. It changes speed and memory alone.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        CheckpointError: If no checkpoint is named, or it is unknown or a retriever.
+        ValueError: If the template, device or dtype is unknown.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | Path | Checkpoint | None = None,
+        *,
+        template: str | PairTemplate | None = None,
+        max_tokens: int | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        attention: str | None = None,
+        batch_tokens: int | None = None,
+        progress: bool = False,
+    ) -> None:
+        if checkpoint is None:
+            raise CheckpointError(
+                "no reranker is named, and there is no small default one: give a Raderspace/… reranker or a folder"
+            )
+        self.checkpoint = resolve(checkpoint)
+        if self.checkpoint.kind != "reranker":
+            raise CheckpointError(f"{self.checkpoint.name} is a {self.checkpoint.kind}: use Encoder for it")
+        self.template = pair_template(self.checkpoint.template if template is None else template)  # type: ignore[arg-type]
+        self.max_tokens = max_tokens or self.checkpoint.max_tokens
+        self.device = choose_device(device)
+        self.dtype = choose_dtype(self.device, dtype)
+        self.attention = attention
+        self.batch_tokens = batch_tokens or default_batch_tokens(self.device)
+        self.progress = progress
+
+    @cached_property
+    def loaded(self) -> LoadedModel:
+        """The model, loaded on first use."""
+        loaded = load(
+            self.checkpoint,
+            device=str(self.device),
+            dtype=str(self.dtype).removeprefix("torch."),
+            attention=self.attention,
+        )
+        if not hasattr(loaded.model, "score"):
+            raise CheckpointError(f"{self.checkpoint.name} has no `score` head: only decoder rerankers are supported")
+        return loaded
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that changes a score, known without loading weights: equal settings, equal scores."""
+        return {
+            "checkpoint": self.checkpoint.name,
+            "revision": self.checkpoint.revision,
+            "before_query": self.template.before_query,
+            "before_document": self.template.before_document,
+            "after_document": self.template.after_document,
+            "max_tokens": self.max_tokens,
+            "device": str(self.device),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "attention": self.attention,
+        }
+
+    def score(self, pairs: Iterable[tuple[str, str]]) -> np.ndarray:
+        """Scores pairs of query and document.
+
+        Args:
+            pairs: n (query, document) strings, in any order; sharing a query makes them cheap.
+
+        Returns:
+            float32 (n,) logits in input order.
+
+        Raises:
+            TextError: If a text is not a string, or a query leaves no room for its document.
+        """
+        pairs = [(require_text(i, query), require_text(i, document)) for i, (query, document) in enumerate(pairs)]
+        by_query: dict[str, dict[str, list[int]]] = {}
+        for position, (query, document) in enumerate(pairs):
+            by_query.setdefault(query, {}).setdefault(document, []).append(position)
+        scores = np.empty(len(pairs), dtype=np.float32)
+        with tqdm(total=len(pairs), desc="reranking", unit=" pairs", disable=not self.progress) as bar:
+            for query, documents in by_query.items():
+                for logit, positions in zip(self._score_query(query, documents), documents.values(), strict=True):
+                    scores[positions] = logit
+                    bar.update(len(positions))
+        return scores
+
+    @torch.inference_mode()
+    def _score_query(self, query: str, documents: dict[str, list[int]]) -> np.ndarray:
+        """Logits (n,) of one query's distinct documents, in their order."""
+        frame = framing(self.loaded.tokenizer, ends_with_eos=True)
+        pairs = [(query, document) for document in documents]
+        try:
+            sequences = frame_pairs(self.loaded.tokenizer, pairs, self.template, frame, self.max_tokens)
+        except ValueError as error:
+            raise TextError(min(p for positions in documents.values() for p in positions), str(error)) from error
+        shared = _common_prefix(sequences) if self.loaded.is_causal and len(sequences) > 1 else 0
+        prefix = self._prefix_states(sequences[0][:shared]) if shared else None
+        lengths = np.array([len(s) - shared for s in sequences])
+        logits = torch.empty(len(sequences), dtype=torch.float32, device=self.device)
+
+        def forward(rows: np.ndarray) -> None:
+            ids, row_lengths = pad_right([sequences[row][shared:] for row in rows], self.device)
+            logits[torch.from_numpy(rows).to(self.device)] = self._logits(ids, row_lengths, prefix)
+
+        self.batch_tokens = run_batches(lengths, self.batch_tokens, forward)
+        return logits.cpu().numpy()
+
+    def _prefix_states(self, ids: Sequence[int]) -> DynamicCache:
+        """Keys and values of a prefix, one row, for every layer."""
+        from transformers import DynamicCache
+
+        cache = DynamicCache()
+        self.loaded.backbone(
+            input_ids=torch.tensor([list(ids)], device=self.device), past_key_values=cache, use_cache=True
+        )
+        return cache
+
+    def _logits(self, ids: torch.Tensor, lengths: torch.Tensor, prefix: DynamicCache | None) -> torch.Tensor:
+        """Logits (n,) at the last real token of right-padded ids (n, longest), float32."""
+        past = None if prefix is None else _repeated(prefix, len(ids))
+        mask = None
+        if not self.loaded.is_causal:
+            mask = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
+        hidden = self.loaded.backbone(
+            input_ids=ids, attention_mask=mask, past_key_values=past, use_cache=past is not None
+        ).last_hidden_state
+        last = hidden[torch.arange(len(ids), device=ids.device), lengths - 1]
+        return self.loaded.model.get_submodule("score")(last).float()[:, 0]
+
+
+def _repeated(prefix: DynamicCache, rows: int) -> DynamicCache:
+    """A cache of its own for every row of a batch; nothing is copied until the batch's own states are added."""
+    from transformers import DynamicCache
+
+    layers: list[Any] = prefix.layers
+    return DynamicCache(
+        [(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1)) for layer in layers]
+    )
+
+
+def _common_prefix(sequences: Sequence[list[int]]) -> int:
+    """Length of the longest prefix all sequences share, short of any sequence's last token."""
+    # The smallest and the largest sequence differ first where any two do.
+    first, last = min(sequences), max(sequences)
+    limit = min(len(s) for s in sequences) - 1
+    length = 0
+    while length < limit and first[length] == last[length]:
+        length += 1
+    return length
