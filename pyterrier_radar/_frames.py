@@ -1,0 +1,74 @@
+"""What the transformers read from frames: texts and vectors, checked, each problem named by its record."""
+
+from collections.abc import Hashable, Iterable
+from typing import Literal, TypeVar
+
+import numpy as np
+import pandas as pd
+
+Item = TypeVar("Item", bound=Hashable)
+Id = Literal["qid", "docno"]
+
+
+def distinct(items: Iterable[Item]) -> tuple[list[Item], np.ndarray]:
+    """The distinct items in order of appearance and, for each item given, its place among them (int64)."""
+    places: dict[Item, int] = {}
+    rows = np.array([places.setdefault(item, len(places)) for item in items], dtype=np.int64)
+    return list(places), rows
+
+
+def texts(frame: pd.DataFrame, column: str, id_column: Id) -> list[str]:
+    """The texts of a column.
+
+    Raises:
+        ValueError: One is missing or no string; the message names its qid or docno.
+    """
+    values = frame[column].tolist()
+    for row, value in enumerate(values):
+        if not isinstance(value, str):
+            raise ValueError(
+                f"{_name(frame, row, id_column)} has {value!r} in column {column!r} where text is needed: "
+                "fill it in or drop the row"
+            )
+    return values
+
+
+def queries(frame: pd.DataFrame) -> list[str]:
+    """The queries of a frame, none of them blank.
+
+    Raises:
+        ValueError: A query is missing or blank; the message names its qid.
+    """
+    values = texts(frame, "query", "qid")
+    for row, value in enumerate(values):
+        if not value.strip():
+            raise ValueError(f"{_name(frame, row, 'qid')} has an empty query: fill it in or drop the row")
+    return values
+
+
+def vectors(frame: pd.DataFrame, column: str, id_column: Id, dimension: int | None = None) -> list[np.ndarray]:
+    """The vectors of a column, one (dimension,) array a row.
+
+    Args:
+        frame: the frame.
+        column: ``query_vec`` or ``doc_vec``.
+        id_column: the column that names a row in messages.
+        dimension: what is expected; the size of the first vector where None.
+
+    Raises:
+        ValueError: One is missing or has another size; the message names its qid or docno.
+    """
+    values = frame[column].tolist()
+    for row, value in enumerate(values):
+        shape = np.shape(value)
+        dimension = shape[0] if dimension is None and len(shape) == 1 else dimension
+        if shape != (dimension,):
+            raise ValueError(
+                f"{_name(frame, row, id_column)} has a {column!r} of shape {shape} where ({dimension},) is needed: "
+                "was it made by another model?"
+            )
+    return values
+
+
+def _name(frame: pd.DataFrame, row: int, id_column: Id) -> str:
+    return f"{id_column} {frame[id_column].iloc[row]!r}" if id_column in frame.columns else f"row {row}"
