@@ -102,3 +102,16 @@ def test_a_reranker_must_be_named_and_be_one(tiny_qwen2: Path) -> None:
         Reranker()
     with pytest.raises(CheckpointError, match="is a retriever: use Encoder"):
         Reranker(tiny_qwen2)
+
+
+def test_documents_that_become_equal_by_truncation_score_equal(tiny_qwen2_reranker: Path) -> None:
+    long = "theorem " * 100
+    scores = Reranker(tiny_qwen2_reranker, max_tokens=50).score([("ferry", long + "a"), ("ferry", long + "b")])
+    assert scores[0] == scores[1]
+    assert np.isfinite(scores).all()
+
+
+def test_a_document_that_holds_the_end_token_scores_as_tokenised(tiny_qwen2_reranker: Path) -> None:
+    pairs = [("ferry", "a"), ("ferry", f"a {EOS} more")]
+    scores = Reranker(tiny_qwen2_reranker).score(pairs)
+    assert abs(scores - reference(tiny_qwen2_reranker, pairs)).max() <= 1e-5
