@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from pyterrier_radar._exclude import EXCLUDED_LABEL
 from pyterrier_radar._files import (
     DOCNO_NAMES,
     QID_NAMES,
@@ -19,7 +20,6 @@ from pyterrier_radar._files import (
     read_lines,
 )
 
-EXCLUDED = -100  # BRIGHT's mark for a document that no ranking of the query may hold
 _COLUMN_NAMES = {
     "qid": QID_NAMES,
     "docno": (*DOCNO_NAMES, "corpus-id"),
@@ -77,11 +77,13 @@ def read_exclusions(path: str | Path) -> dict[str, list[str]]:
     for line, text in read_lines(path):
         cells = text.split()
         if len(cells) not in (2, 4):
-            problem = f"has {len(cells)} columns: write 'qid docno', or TREC qrels with labels of {EXCLUDED}"
+            problem = (
+                f"has {len(cells)} columns: write 'qid docno', or TREC qrels with labels of {EXCLUDED_LABEL}"
+            )
             raise FileFormatError(path, line, problem)
         if len(cells) == 2:
             excluded.setdefault(cells[0], []).append(cells[1])
-        elif _label(path, line, cells[3]) <= EXCLUDED:
+        elif _label(path, line, cells[3]) <= EXCLUDED_LABEL:
             excluded.setdefault(cells[0], []).append(cells[2])
     return excluded
 

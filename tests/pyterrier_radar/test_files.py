@@ -14,9 +14,7 @@ from pyterrier_radar._trec import has_positives, read_exclusions, read_qrels, re
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=("Z", "C")), min_size=1, max_size=8)
 TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=60).filter(str.strip)
-in_one_folder = settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
-)
+in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 
 
 @pytest.fixture
@@ -43,9 +41,7 @@ def test_the_docno_may_have_any_of_the_usual_names(write, name: str) -> None:
 
 
 def test_a_title_is_put_in_front_of_the_text_and_other_fields_are_kept(write) -> None:
-    path = write(
-        jsonl({"docno": "a", "title": "Lagrange", "field": "algebra", "text": "order", "year": 1771})
-    )
+    path = write(jsonl({"docno": "a", "title": "Lagrange", "field": "algebra", "text": "order", "year": 1771}))
     expected = {"docno": "a", "title": "Lagrange", "field": "algebra", "text": "Lagrange order"}
     assert list(read_documents(path)) == [expected]
 
@@ -110,9 +106,7 @@ def test_a_line_ends_at_a_newline_only(write) -> None:
         ("just some prose\n", 1, "1 tab-separated columns, not 2"),
     ],
 )
-def test_a_bad_document_is_named_by_file_and_line(
-    write, content: str | bytes, line: int, message: str
-) -> None:
+def test_a_bad_document_is_named_by_file_and_line(write, content: str | bytes, line: int, message: str) -> None:
     path = write(content)
     with pytest.raises(FileFormatError) as caught:
         list(read_documents(path))
@@ -128,9 +122,7 @@ def test_empty_texts_can_be_skipped_or_kept(write) -> None:
 
 def test_cut_off_gzip_data_is_an_error_not_an_end(tmp_path: Path) -> None:
     path = tmp_path / "documents.jsonl.gz"
-    path.write_bytes(
-        gzip.compress(jsonl(*({"docno": str(i), "text": "x" * i} for i in range(1, 500))).encode())[:-20]
-    )
+    path.write_bytes(gzip.compress(jsonl(*({"docno": str(i), "text": "x" * i} for i in range(1, 500))).encode())[:-20])
     with pytest.raises(FileFormatError, match="gzip data is damaged or cut off"):
         list(read_documents(path))
 
@@ -284,9 +276,7 @@ def test_a_run_is_ranked_by_score_whatever_its_rank_column_says(write) -> None:
         ({"score": float("nan")}, "query 'q' scores document 'd' nan"),
     ],
 )
-def test_what_a_run_cannot_hold_is_refused_and_leaves_no_file(
-    tmp_path: Path, row: dict, message: str
-) -> None:
+def test_what_a_run_cannot_hold_is_refused_and_leaves_no_file(tmp_path: Path, row: dict, message: str) -> None:
     good = {"qid": "q", "docno": "d", "score": 1.0, "rank": 0}
     with pytest.raises(ValueError, match=message):
         write_run(pd.DataFrame([good, good | row]), tmp_path / "system.run")
@@ -321,9 +311,7 @@ LINES = st.lists(
             ),
             max_leaves=5,
         ).map(lambda value: json.dumps(value).encode()),
-        st.sampled_from(
-            [b"<top>", b"<num> 3", b"<title> x", b"</top>", b"qid\tdocno\tlabel", b"\x1f\x8b\x08"]
-        ),
+        st.sampled_from([b"<top>", b"<num> 3", b"<title> x", b"</top>", b"qid\tdocno\tlabel", b"\x1f\x8b\x08"]),
     ),
     max_size=6,
 )

@@ -1,0 +1,196 @@
+"""The systems that ``radar evaluate`` and ``radar demo`` compare, each run at most once."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyterrier as pt
+from tqdm import tqdm
+
+from pyterrier_radar import RadarBiEncoder, RadarIndex, RadarReranker
+from pyterrier_radar._bm25 import K1, STEMMER, B, bm25, build_bm25
+from pyterrier_radar._exclude import ExcludeDocuments
+from pyterrier_radar._interpolate import interpolate
+from pyterrier_radar.commands._collection import Collection, Task, cache_folder, digest
+from pyterrier_radar.commands._dense import open_dense_index
+from pyterrier_radar.commands._frame import note
+from pyterrier_radar.commands._runs import Ranking, RunFolder
+from torch_radar.checkpoints import Checkpoint
+from torch_radar.loading import weights_digest, weights_folder
+
+SYSTEMS = ("bm25", "dense", "hybrid", "scored", "reranked")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the systems are made of.
+
+    Attributes:
+        alpha: weight of the dense ranking in the hybrid.
+        depth: how many of BM25's documents are scored or reranked.
+        num_results: how many documents a ranking keeps.
+        index: folder of the dense index; ``None`` keeps it in the cache.
+    """
+
+    alpha: float = 0.8
+    depth: int = 100
+    num_results: int = 1000
+    index: Path | None = None
+
+
+def parse_systems(names: str, *, reranker: str | None) -> list[str]:
+    """Turns ``"bm25,dense"`` into names of systems.
+
+    Raises:
+        ValueError: for an unknown name, or ``reranked`` without a reranker.
+    """
+    systems = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
+    unknown = [name for name in systems if name not in SYSTEMS]
+    if unknown or not systems:
+        raise ValueError(f"unknown system {', '.join(unknown) or names!r}: choose from {', '.join(SYSTEMS)}")
+    if "reranked" in systems and reranker is None:
+        raise ValueError("the system reranked needs a reranker: name one (--reranker Raderspace/… or a folder)")
+    return systems
+
+
+class Systems:
+    """Runs systems over one task. Stages are shared: the hybrid takes the rankings that are already there.
+
+    A system's time is that of all its stages, models loaded and indexes built.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        task: Task,
+        encoder: RadarBiEncoder,
+        reranker: RadarReranker | None,
+        settings: Settings,
+        runs: RunFolder,
+        systems: Sequence[str] = SYSTEMS,
+    ):
+        self.collection, self.task, self.encoder, self.reranker = collection, task, encoder, reranker
+        self.settings, self.runs = settings, runs
+        # an index of all documents serves scoring too; without one, only what is scored gets encoded
+        self._scores_from_index = "dense" in systems or "hybrid" in systems
+        self._finished: dict[str, Ranking] = {}
+        self._run: dict[str, Callable[[], Ranking]] = {
+            "bm25": self._bm25,
+            "dense": self._dense,
+            "hybrid": self._hybrid,
+            "scored": self._scored,
+            "reranked": self._reranked,
+        }
+
+    def ranking(self, system: str) -> Ranking:
+        """Returns what a system ranks for all queries, from an earlier run where nothing has changed since."""
+        if system not in self._finished:
+            configuration = self._configuration(system)
+            ranking = self.runs.find(system, configuration)
+            if ranking is None:
+                note(f"running {system}")
+                ranking = self._run[system]()
+                self.runs.keep(system, configuration, ranking)
+            else:
+                note(f"reusing the finished run of {system}")
+            self._finished[system] = ranking
+        return self._finished[system]
+
+    def _bm25(self) -> Ranking:
+        folder = cache_folder(self.collection, "bm25", STEMMER)
+        documents = tqdm(
+            self.collection.documents(), desc="indexing for BM25", unit="doc", total=self.collection.count()
+        )
+        index = build_bm25(folder, documents)
+        most_excluded = max(map(len, self.task.excluded.values()), default=0)
+        retriever = bm25(index, num_results=self.settings.num_results + most_excluded)
+        return self._timed(retriever >> ExcludeDocuments(self.task.excluded), self.task.topics)
+
+    def _dense(self) -> Ranking:
+        exclude = ExcludeDocuments(self.task.excluded)
+        retriever = self._index.retriever(self.settings.num_results, exclude=exclude, device=self._search_device)
+        return self._timed(retriever, self.task.topics)
+
+    def _hybrid(self) -> Ranking:
+        dense, sparse = self.ranking("dense"), self.ranking("bm25")
+        start = time.perf_counter()
+        frame = self._cut(interpolate(dense.frame, sparse.frame, alpha=self.settings.alpha))
+        return Ranking(frame, dense.seconds + sparse.seconds + time.perf_counter() - start)
+
+    def _scored(self) -> Ranking:
+        if self._scores_from_index:
+            return self._rerank_bm25(self._index.retriever(self.settings.depth))
+        return self._rerank_bm25(self.encoder.text_scorer(), needs_texts=True)
+
+    def _reranked(self) -> Ranking:
+        return self._rerank_bm25(self.reranker, needs_texts=True)
+
+    def _rerank_bm25(self, scorer: pt.Transformer, *, needs_texts: bool = False) -> Ranking:
+        sparse = self.ranking("bm25")
+        candidates = sparse.frame[sparse.frame["rank"] < self.settings.depth].merge(self.task.topics, on="qid")
+        if needs_texts:
+            candidates = self.collection.with_texts(candidates)
+        ranking = self._timed(scorer, candidates)
+        return Ranking(ranking.frame, sparse.seconds + ranking.seconds)
+
+    def _timed(self, pipeline: pt.Transformer, frame: pd.DataFrame) -> Ranking:
+        # weights are loaded and caches filled outside the measured time
+        self.encoder.encoder.progress = False
+        pipeline(frame.head(1))
+        self.encoder.encoder.progress = True
+        start = time.perf_counter()
+        results = pipeline(frame)
+        return Ranking(self._cut(results), time.perf_counter() - start)
+
+    def _cut(self, results: pd.DataFrame) -> pd.DataFrame:
+        kept = results[results["rank"] < self.settings.num_results].sort_values(["qid", "rank"], kind="stable")
+        return kept[["qid", "docno", "score", "rank"]].astype({"score": "float64"}).reset_index(drop=True)
+
+    @cached_property
+    def _index(self) -> RadarIndex:
+        return open_dense_index(self.collection, self.encoder, self.settings.index)
+
+    @property
+    def _search_device(self) -> str | None:
+        device = self.encoder.encoder.device
+        return str(device) if device.type == "cuda" else None
+
+    @cached_property
+    def _shared_configuration(self) -> dict[str, Any]:
+        return {
+            "collection": self.collection.name,
+            "documents": self.collection.fingerprint(),
+            "queries": digest(list(self.task.topics.itertuples(index=False, name=None))),
+            "excluded": digest(sorted(self.task.excluded.items())),
+            "num_results": self.settings.num_results,
+        }
+
+    def _configuration(self, system: str) -> dict[str, Any]:
+        """Everything that changes a system's ranking."""
+        configuration = dict(self._shared_configuration)
+        if system != "dense":
+            configuration["bm25"] = {"k1": K1, "b": B, "stemmer": STEMMER}
+        if system in ("dense", "hybrid", "scored"):
+            encoder = self.encoder.encoder
+            configuration["encoder"] = encoder.settings() | encoder.document_settings()
+        if system in ("dense", "hybrid"):
+            configuration["index"] = str(self.settings.index)
+        if system == "hybrid":
+            configuration["alpha"] = self.settings.alpha
+        if system in ("scored", "reranked"):
+            configuration["depth"] = self.settings.depth
+        if system == "scored":
+            configuration["vectors"] = "from the index" if self._scores_from_index else "from the texts"
+        if system == "reranked" and self.reranker is not None:
+            model = self.reranker.reranker
+            configuration["reranker"] = model.settings() | {"weights": _weights(model.checkpoint)}
+        return configuration
+
+
+def _weights(checkpoint: Checkpoint) -> str:
+    names = [checkpoint.name, checkpoint.base] if checkpoint.is_adapter else [checkpoint.name]
+    return "+".join(weights_digest(weights_folder(name)) for name in names if name)
