@@ -76,15 +76,15 @@ class ExcludeDocuments(EqualBySettings, pt.Transformer):
 def _by_query(excluded: pd.DataFrame | Mapping[str, Iterable[str]] | None) -> dict[str, frozenset[str]]:
     if excluded is None:
         return {}
-    if isinstance(excluded, pd.DataFrame):
-        if missing := {"qid", "docno"} - set(excluded.columns):
-            raise ValueError(
-                f"the frame of excluded documents lacks {sorted(missing)}; it has {list(excluded.columns)}"
-            )
-        if "label" in excluded.columns:
-            excluded = excluded[excluded["label"] <= EXCLUDED_LABEL]
-        return {str(qid): frozenset(docnos.astype(str)) for qid, docnos in excluded.groupby("qid", sort=False)["docno"]}
-    for qid, docnos in excluded.items():
-        if isinstance(docnos, str):
-            raise ValueError(f"the excluded documents of qid {qid!r} are the string {docnos!r}: give a list of docnos")
-    return {str(qid): frozenset(map(str, docnos)) for qid, docnos in excluded.items()}
+    if isinstance(excluded, Mapping):
+        for qid, docnos in excluded.items():
+            if isinstance(docnos, str):
+                raise ValueError(f"qid {qid!r} excludes the string {docnos!r}: give a list of docnos")
+        return {str(qid): frozenset(map(str, docnos)) for qid, docnos in excluded.items()}
+    frame: pd.DataFrame = excluded
+    if missing := {"qid", "docno"} - set(frame.columns):
+        raise ValueError(f"the frame of excluded documents has no {sorted(missing)}, only {list(frame.columns)}")
+    if "label" in frame.columns:
+        frame = frame[frame["label"] <= EXCLUDED_LABEL]
+    groups = frame.groupby("qid", sort=False)["docno"]
+    return {str(qid): frozenset(docnos.astype(str)) for qid, docnos in groups}
