@@ -199,6 +199,12 @@ class RadarIndex(EqualBySettings, pt.Artifact, pt.Indexer):
             _recipe.require_same_model(self.complete_store(), self.encoder)
         return self.encoder
 
+    @staticmethod
+    def example() -> "RadarIndex":
+        """The dataset ``radar:theorems``, indexed with the small default model in PyTerrier's home on first use."""
+        index = RadarIndex(Path(pt.io.pyterrier_home()) / "radar" / "theorems.radar")
+        return index if index.built() else index.index(pt.get_dataset("radar:theorems").get_corpus_iter())
+
     def remember(self, encoder: Encoder | None) -> None:
         """Takes note of the model that a new store in this place is made with."""
         self.encoder = encoder

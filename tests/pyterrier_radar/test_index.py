@@ -1,14 +1,17 @@
 import json
 import shutil
+import tarfile
 
 import numpy as np
 import pandas as pd
 import pyterrier as pt
 import pyterrier_dr
 import pytest
+from lz4.frame import LZ4FrameFile
 from safetensors.numpy import load_file, save_file
 
 from pyterrier_radar import RadarBiEncoder, RadarIndex, _indexer
+from pyterrier_radar.datasets import LocalDataset
 from torch_radar.encoder import Encoder
 from torch_radar.templates import QUERY_PASSAGE
 from torch_radar.vectors import VectorStore
@@ -379,6 +382,26 @@ def test_equality_covers_path_and_given_model(tmp_path, tiny_qwen2):
     assert one != RadarIndex(tmp_path / "b", tiny_qwen2)
     assert one != RadarIndex(tmp_path / "a", RadarBiEncoder(tiny_qwen2, instruction="Find: "))
     assert one.retriever() == same.retriever()
+
+
+def test_the_example_is_indexed_once_in_pyterriers_home(tmp_path, monkeypatch):
+    (tmp_path / "docs.jsonl").write_text("\n".join(map(json.dumps, collection(5))))
+    few = {"radar:theorems": LocalDataset(docs=tmp_path / "docs.jsonl")}
+    monkeypatch.setattr(pt, "get_dataset", few.pop)
+    monkeypatch.setenv("PYTERRIER_HOME", str(tmp_path / "home"))
+    index = RadarIndex.example()
+    assert index.path.is_relative_to(tmp_path / "home") and len(index) == 5
+    assert RadarIndex.example() == index
+
+
+def test_an_index_survives_packaging(path, tiny_qwen2, tmp_path):
+    index = RadarIndex(path, tiny_qwen2).index(collection(20))
+    package = index.build_package(str(tmp_path / "package.tar.lz4"), verbose=False)
+    with LZ4FrameFile(package) as data, tarfile.open(fileobj=data) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    copy = pt.Artifact.load(str(tmp_path / "unpacked"))
+    assert content(copy.path) == content(path)
+    pd.testing.assert_frame_equal(copy.retriever().search("open cover"), index.retriever().search("open cover"))
 
 
 class TestIndexAsTransformer(pt.testing.TransformerTestCase):
