@@ -54,7 +54,7 @@ class ExcludeDocuments(EqualBySettings, pt.Transformer):
         """Drops the excluded rows of a result frame; ``rank``, if there is one, is numbered anew from 0."""
         pt.validate.result_frame(inp)
         pairs = zip(inp["qid"].astype(str), inp["docno"].astype(str), strict=True)
-        allowed = np.array([docno not in self.docnos(qid) for qid, docno in pairs], dtype=bool)
+        allowed = np.array([not self._excludes(qid, docno) for qid, docno in pairs], dtype=bool)
         kept = inp[allowed].reset_index(drop=True)
         if "rank" not in kept.columns:
             return kept
@@ -65,6 +65,9 @@ class ExcludeDocuments(EqualBySettings, pt.Transformer):
         """A label and the number of exclusions, in place of all of them."""
         count = f"{sum(map(len, self.excluded.values()))} documents of {len(self.excluded)} queries"
         return {"label": "Exclude", "settings": {"excluded": count, "self_retrieval": self.self_retrieval}}
+
+    def _excludes(self, qid: str, docno: str) -> bool:
+        return docno in self.excluded.get(qid, ()) or (self.self_retrieval and docno == qid)
 
     def __repr__(self) -> str:
         return f"ExcludeDocuments({len(self.excluded)} queries, self_retrieval={self.self_retrieval})"

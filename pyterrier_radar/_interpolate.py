@@ -170,5 +170,5 @@ def _normalised(frame: pd.DataFrame, normalise: Normalisation) -> pd.Series:
         return frame["score"]
     groups = frame.groupby("qid", sort=False)["score"]
     z = (frame["score"] - groups.transform("mean")) / groups.transform("std", ddof=0)
-    # Not `std > 0`: rounding can give a list of equal scores a standard deviation just above zero.
+    # Equal scores are told by the extremes: rounding can leave a standard deviation just above zero.
     return z.where(groups.transform("max") > groups.transform("min"), 0.0)

@@ -1,5 +1,9 @@
+import os
+
 import pyterrier as pt
 import pytest
+
+os.environ["PT_TEST_TRANSFORMER_REPORTS"] = "0"
 
 
 @pytest.fixture(autouse=True)
