@@ -1,6 +1,7 @@
 """RaDeR retrievers as a bi-encoder of pyterrier-dr."""
 
 from collections.abc import Callable, Hashable, Iterable
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,13 @@ class RadarBiEncoder(EqualBySettings, BiEncoder):
             batch_tokens=batch_tokens,
             progress=verbose,
         )
+
+    def with_instruction(self, instruction: str) -> "RadarBiEncoder":
+        """The same model with another instruction; weights are shared, so twelve splits need one model in memory."""
+        other = copy(self)
+        other.instruction = instruction
+        other.encoder = self.encoder.with_instruction(instruction)
+        return other
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Encodes queries or documents, or scores documents, by the columns of the frame."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sized
-from functools import cached_property
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from torch_radar.batching import default_batch_tokens, pad_right, prepare_ahead, run_batches, windows
 from torch_radar.checkpoints import Checkpoint, CheckpointError, resolve
-from torch_radar.loading import LoadedModel, choose_device, choose_dtype, load, weights_digest, weights_folder
+from torch_radar.loading import LazyModel
 from torch_radar.templates import TextTemplate, frame_texts, framing, text_template
 
 logger = logging.getLogger(__name__)
@@ -57,9 +57,9 @@ class Encoder:
         template: A template's name or a template, instead of the checkpoint's own.
         max_query_tokens: The most tokens of a query, template included; ``None`` is the checkpoint's limit.
         max_document_tokens: The same for a document.
-        device: See :func:`torch_radar.loading.load`.
-        dtype: See :func:`torch_radar.loading.load`.
-        attention: See :func:`torch_radar.loading.load`.
+        device: See :class:`torch_radar.loading.LazyModel`.
+        dtype: See :class:`torch_radar.loading.LazyModel`.
+        attention: See :class:`torch_radar.loading.LazyModel`.
         batch_tokens: Padded tokens of a batch; ``None`` suits the device. It changes speed and memory alone.
         progress: Whether to show a progress bar.
 
@@ -89,9 +89,7 @@ class Encoder:
         self.template = text_template(self.checkpoint.template if template is None else template)  # type: ignore[arg-type]
         self.max_query_tokens = max_query_tokens or self.checkpoint.max_tokens
         self.max_document_tokens = max_document_tokens or self.checkpoint.max_tokens
-        self.device = choose_device(device)
-        self.dtype = choose_dtype(self.device, dtype)
-        self.attention = attention
+        self.model = LazyModel(self.checkpoint, device=device, dtype=dtype, attention=attention)
         self.batch_tokens = batch_tokens or default_batch_tokens(self.device)
         self.progress = progress
         if checkpoint is None:
@@ -101,37 +99,42 @@ class Encoder:
                 self.checkpoint.name,
             )
 
-    @cached_property
-    def loaded(self) -> LoadedModel:
-        """The model, loaded on first use."""
-        return load(
-            self.checkpoint,
-            device=str(self.device),
-            dtype=str(self.dtype).removeprefix("torch."),
-            attention=self.attention,
-        )
+    def with_instruction(self, instruction: str) -> Encoder:
+        """Returns an encoder with another instruction that shares this one's weights, loaded or not."""
+        other = copy(self)
+        other.instruction = instruction
+        return other
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of weights and activations; vectors are float32 whatever it is."""
+        return self.model.dtype
 
     @property
     def dimension(self) -> int:
         """Size of a vector."""
-        return self.loaded.dimension
+        return self.model.loaded.dimension
 
     def settings(self) -> dict[str, Any]:
         """Everything that changes a vector, known without loading weights: equal settings, equal vectors."""
-        return self._document_form() | {
-            "checkpoint": self.checkpoint.name,
-            "revision": self.checkpoint.revision,
-            "query_prefix": self.template.query_prefix,
-            "instruction": self.instruction,
-            "max_query_tokens": self.max_query_tokens,
-            "device": str(self.device),
-            "dtype": str(self.dtype).removeprefix("torch."),
-            "attention": self.attention,
-        }
+        return (
+            self.model.settings()
+            | self._document_form()
+            | {
+                "query_prefix": self.template.query_prefix,
+                "instruction": self.instruction,
+                "max_query_tokens": self.max_query_tokens,
+            }
+        )
 
     def document_settings(self) -> dict[str, Any]:
         """What a store of document vectors depends on, with a digest of the weights instead of their path."""
-        return self._document_form() | {"weights": self._weights_digest()}
+        return self._document_form() | {"weights": self.model.weights_digest()}
 
     def _document_form(self) -> dict[str, Any]:
         return {
@@ -140,12 +143,6 @@ class Encoder:
             "ends_with_eos": self.template.ends_with_eos,
             "max_document_tokens": self.max_document_tokens,
         }
-
-    def _weights_digest(self) -> str:
-        digest = weights_digest(weights_folder(self.checkpoint.name, self.checkpoint.revision))
-        if not self.checkpoint.is_adapter:
-            return digest
-        return f"{weights_digest(weights_folder(str(self.checkpoint.base)))}+{digest}"
 
     def encode_queries(self, texts: Iterable[str]) -> np.ndarray:
         """Encodes queries in the checkpoint's query form, instruction included.
@@ -200,7 +197,7 @@ class Encoder:
     def _encode_windows(
         self, strings: Iterable[str], max_tokens: int, window: int, total: int | None, unit: str
     ) -> Iterator[np.ndarray]:
-        tokenizer = self.loaded.tokenizer
+        tokenizer = self.model.loaded.tokenizer
         frame = framing(tokenizer, ends_with_eos=self.template.ends_with_eos)
         shortest = len(frame) + 1
         if max_tokens < shortest:
@@ -208,7 +205,7 @@ class Encoder:
         tokenised = prepare_ahead(
             windows(strings, window), lambda texts: frame_texts(tokenizer, texts, frame, max_tokens)
         )
-        with tqdm(total=total, desc="encoding", unit=f" {unit}", disable=not self.progress) as bar:
+        with tqdm(total=total, desc="encoding", unit=f" {unit}", disable=not self.progress, leave=False) as bar:
             for sequences in tokenised:
                 yield self._encode_window(sequences, bar)
 
@@ -232,19 +229,15 @@ class Encoder:
         mask = None
         # A causal model's state at the last real token cannot see the padding behind it: no mask is exact, and
         # lets attention take its fused causal kernel.
-        if not (last_token and self.loaded.is_causal):
+        if not (last_token and self.model.loaded.is_causal):
             mask = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
-        hidden = self.loaded.model(input_ids=ids, attention_mask=mask, **self._no_cache).last_hidden_state
+        hidden = self.model.loaded.states(ids, mask)
         if last_token:
             pooled = hidden[torch.arange(len(ids), device=ids.device), lengths - 1].float()
         else:
             assert mask is not None
             pooled = (hidden.float() * mask[:, :, None]).sum(dim=1) / lengths[:, None]
         return normalize(pooled, dim=-1)
-
-    @cached_property
-    def _no_cache(self) -> dict[str, bool]:
-        return {"use_cache": False} if hasattr(self.loaded.model.config, "use_cache") else {}
 
 
 def _length(texts: Iterable[str]) -> int | None:

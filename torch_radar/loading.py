@@ -12,6 +12,7 @@ import json
 import logging
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ import torch
 from torch_radar.checkpoints import SMALL_DEFAULT, Checkpoint, CheckpointError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,61 @@ class LoadedModel:
     def backbone(self) -> PreTrainedModel:
         """The transformer below a reranker's head, or the model itself."""
         return getattr(self.model, self.model.base_model_prefix, self.model)
+
+    def states(
+        self, ids: torch.Tensor, mask: torch.Tensor | None = None, past: DynamicCache | None = None
+    ) -> torch.Tensor:
+        """Returns the last hidden states (n, tokens, dimension) of ids (n, tokens); ``past`` grows by them."""
+        caching: dict[str, Any] = {"past_key_values": past, "use_cache": past is not None}
+        if not hasattr(self.model.config, "use_cache"):
+            caching = {}
+        return self.backbone(input_ids=ids, attention_mask=mask, **caching).last_hidden_state
+
+
+class LazyModel:
+    """A model that is loaded when first asked for, and shared by all who hold this object.
+
+    Args:
+        checkpoint: See :func:`load`.
+        device: See :func:`load`; chosen and checked at once.
+        dtype: See :func:`load`; chosen and checked at once.
+        attention: See :func:`load`.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        attention: str | None = None,
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.device = choose_device(device)
+        self.dtype = choose_dtype(self.device, dtype)
+        self.attention = attention
+
+    def settings(self) -> dict[str, Any]:
+        """What of the model and how it runs changes a number it gives."""
+        return {
+            "checkpoint": self.checkpoint.name,
+            "revision": self.checkpoint.revision,
+            "device": str(self.device),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "attention": self.attention,
+        }
+
+    @cached_property
+    def loaded(self) -> LoadedModel:
+        """The model, loaded on first use."""
+        return load(self.checkpoint, device=self.device, dtype=self.dtype, attention=self.attention)
+
+    def weights_digest(self) -> str:
+        """A digest of the weights on disk (base and adapter), without loading them."""
+        names = [(self.checkpoint.name, self.checkpoint.revision)]
+        if self.checkpoint.is_adapter:
+            names.insert(0, (str(self.checkpoint.base), None))
+        return "+".join(weights_digest(weights_folder(name, revision)) for name, revision in names)
 
 
 def choose_device(device: str | None = None) -> torch.device:
@@ -133,29 +189,23 @@ def weights_digest(folder: Path) -> str:
 
 
 def load(
-    checkpoint: Checkpoint,
-    *,
-    device: str | None = None,
-    dtype: str | None = None,
-    attention: str | None = None,
+    checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype, attention: str | None = None
 ) -> LoadedModel:
     """Loads a checkpoint and verifies what was loaded.
 
     Args:
         checkpoint: From :func:`torch_radar.checkpoints.resolve`.
-        device: ``"cuda"``, ``"cuda:1"``, ``"mps"``, ``"cpu"``; ``None`` takes the best one here.
-        dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``; ``None`` is bfloat16 on CUDA, float32 elsewhere.
+        device: Where it is to run; see :func:`choose_device`.
+        dtype: Its precision; see :func:`choose_dtype`.
         attention: Attention implementation of transformers (``"sdpa"``, ``"flash_attention_2"``, ``"eager"``);
             ``None`` is transformers' choice.
 
     Raises:
         CheckpointError: If files are missing or the weights do not fit the model completely.
-        ValueError: If device or dtype are not available.
     """
     from transformers import AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
-    target, precision = choose_device(device), choose_dtype(choose_device(device), dtype)
     transformers_logging.disable_progress_bar()
     folder = weights_folder(checkpoint.name, checkpoint.revision)
     tokenizer_folder = folder
@@ -167,16 +217,16 @@ def load(
             tokenizer_folder = base_folder
         model = _load_adapter(checkpoint, base_folder, folder, attention)
     else:
-        model = _load_weights(checkpoint, folder, precision, attention)
+        model = _load_weights(checkpoint, folder, dtype, attention)
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, trust_remote_code=False)
-    model.to(device=target, dtype=precision).eval().requires_grad_(False)  # type: ignore[call-arg]
+    model.to(device=device, dtype=dtype).eval().requires_grad_(False)  # type: ignore[call-arg]
     backbone = getattr(model, model.base_model_prefix, model)
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
-        device=target,
-        dtype=precision,
-        is_causal=_measure_causality(backbone, target),
+        device=device,
+        dtype=dtype,
+        is_causal=_measure_causality(backbone, device),
         dimension=int(model.config.hidden_size),
     )
 

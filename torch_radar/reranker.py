@@ -8,7 +8,6 @@ keys and values serve every document, in sorted batches of the remaining tokens.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from tqdm.auto import tqdm
 from torch_radar.batching import default_batch_tokens, pad_right, run_batches
 from torch_radar.checkpoints import Checkpoint, CheckpointError, resolve
 from torch_radar.encoder import TextError, require_text
-from torch_radar.loading import LoadedModel, choose_device, choose_dtype, load
+from torch_radar.loading import LazyModel, LoadedModel
 from torch_radar.templates import PairTemplate, frame_pairs, framing, pair_template
 
 if TYPE_CHECKING:
@@ -35,9 +34,9 @@ class Reranker:
         checkpoint: A released reranker, a local folder, or a :class:`Checkpoint`.
         template: ``"recovered"``, ``"authors"`` or a template, instead of the checkpoint's own.
         max_tokens: The most tokens of a pair, template included; only the document is cut.
-        device: See :func:`torch_radar.loading.load`.
-        dtype: See :func:`torch_radar.loading.load`.
-        attention: See :func:`torch_radar.loading.load`.
+        device: See :class:`torch_radar.loading.LazyModel`.
+        dtype: See :class:`torch_radar.loading.LazyModel`.
+        attention: See :class:`torch_radar.loading.LazyModel`.
         batch_tokens: Padded tokens of a batch; ``None`` suits the device. It changes speed and memory alone.
         progress: Whether to show a progress bar.
 
@@ -67,37 +66,29 @@ class Reranker:
             raise CheckpointError(f"{self.checkpoint.name} is a {self.checkpoint.kind}: use Encoder for it")
         self.template = pair_template(self.checkpoint.template if template is None else template)  # type: ignore[arg-type]
         self.max_tokens = max_tokens or self.checkpoint.max_tokens
-        self.device = choose_device(device)
-        self.dtype = choose_dtype(self.device, dtype)
-        self.attention = attention
+        self.model = LazyModel(self.checkpoint, device=device, dtype=dtype, attention=attention)
         self.batch_tokens = batch_tokens or default_batch_tokens(self.device)
         self.progress = progress
 
-    @cached_property
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        return self.model.device
+
+    @property
     def loaded(self) -> LoadedModel:
         """The model, loaded on first use."""
-        loaded = load(
-            self.checkpoint,
-            device=str(self.device),
-            dtype=str(self.dtype).removeprefix("torch."),
-            attention=self.attention,
-        )
-        if not hasattr(loaded.model, "score"):
+        if not hasattr(self.model.loaded.model, "score"):
             raise CheckpointError(f"{self.checkpoint.name} has no `score` head: only decoder rerankers are supported")
-        return loaded
+        return self.model.loaded
 
     def settings(self) -> dict[str, Any]:
         """Everything that changes a score, known without loading weights: equal settings, equal scores."""
-        return {
-            "checkpoint": self.checkpoint.name,
-            "revision": self.checkpoint.revision,
+        return self.model.settings() | {
             "before_query": self.template.before_query,
             "before_document": self.template.before_document,
             "after_document": self.template.after_document,
             "max_tokens": self.max_tokens,
-            "device": str(self.device),
-            "dtype": str(self.dtype).removeprefix("torch."),
-            "attention": self.attention,
         }
 
     def score(self, pairs: Iterable[tuple[str, str]]) -> np.ndarray:
@@ -117,7 +108,7 @@ class Reranker:
         for position, (query, document) in enumerate(pairs):
             by_query.setdefault(query, {}).setdefault(document, []).append(position)
         scores = np.empty(len(pairs), dtype=np.float32)
-        with tqdm(total=len(pairs), desc="reranking", unit=" pairs", disable=not self.progress) as bar:
+        with tqdm(total=len(pairs), desc="reranking", unit=" pairs", disable=not self.progress, leave=False) as bar:
             for query, documents in by_query.items():
                 for logit, positions in zip(self._score_query(query, documents), documents.values(), strict=True):
                     scores[positions] = logit
@@ -150,9 +141,7 @@ class Reranker:
         from transformers import DynamicCache
 
         cache = DynamicCache()
-        self.loaded.backbone(
-            input_ids=torch.tensor([list(ids)], device=self.device), past_key_values=cache, use_cache=True
-        )
+        self.loaded.states(torch.tensor([list(ids)], device=self.device), past=cache)
         return cache
 
     def _logits(self, ids: torch.Tensor, lengths: torch.Tensor, prefix: DynamicCache | None) -> torch.Tensor:
@@ -161,9 +150,7 @@ class Reranker:
         mask = None
         if not self.loaded.is_causal:
             mask = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
-        hidden = self.loaded.backbone(
-            input_ids=ids, attention_mask=mask, past_key_values=past, use_cache=past is not None
-        ).last_hidden_state
+        hidden = self.loaded.states(ids, mask, past)
         last = hidden[torch.arange(len(ids), device=ids.device), lengths - 1]
         return self.loaded.model.get_submodule("score")(last).float()[:, 0]
 

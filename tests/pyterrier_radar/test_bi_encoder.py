@@ -267,3 +267,12 @@ class TestTextScorerAsTransformer(pt.testing.TransformerTestCase):
     @staticmethod
     def get_transformer():
         return RadarBiEncoder.example().text_scorer()
+
+
+def test_another_instruction_shares_the_weights_and_is_another_encoder(tiny_qwen2):
+    first = RadarBiEncoder(tiny_qwen2, instruction="Find: ")
+    second = first.with_instruction("Prove: ")
+    expected = RadarBiEncoder(tiny_qwen2, instruction="Prove: ").encode_queries(["a"])
+    assert np.array_equal(second.encode_queries(["a"]), expected)
+    assert second.query_encoder() != first.query_encoder()
+    assert second.encoder.model is first.encoder.model

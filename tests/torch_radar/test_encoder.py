@@ -72,9 +72,18 @@ def test_the_instruction_goes_inside_the_query_prefix_and_leaves_documents_alone
     assert np.array_equal(encoder.encode_documents(["a"]), Encoder(tiny_qwen2).encode_documents(["a"]))
 
 
+def test_encoders_that_differ_in_instruction_share_their_weights(tiny_qwen2: Path) -> None:
+    first = Encoder(tiny_qwen2, instruction="Instruct: a\nQuery: ")
+    second = first.with_instruction("Instruct: b\nQuery: ")
+    expected = Encoder(tiny_qwen2, instruction="Instruct: b\nQuery: ").encode_queries(["text"])
+    assert np.array_equal(second.encode_queries(["text"]), expected)
+    assert first.model.loaded is second.model.loaded
+    assert first.settings() != second.settings()
+
+
 def test_the_pooled_position_is_eos_whatever_was_truncated(tiny_qwen2: Path, monkeypatch) -> None:
     encoder = Encoder(tiny_qwen2, max_document_tokens=12)
-    eos = encoder.loaded.tokenizer.eos_token_id
+    eos = encoder.model.loaded.tokenizer.eos_token_id
     pooled: list[int] = []
     pool = encoder._pooled
 
@@ -152,7 +161,7 @@ def test_building_an_encoder_loads_no_weights(tiny_qwen2: Path) -> None:
     encoder = Encoder(tiny_qwen2)
     encoder.settings()
     encoder.document_settings()
-    assert "loaded" not in vars(encoder)
+    assert "loaded" not in vars(encoder.model)
 
 
 def test_a_token_limit_without_room_for_text_is_an_error(tiny_qwen2: Path) -> None:

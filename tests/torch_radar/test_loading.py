@@ -12,12 +12,16 @@ from transformers import AutoModel, Qwen2ForCausalLM, Qwen2ForSequenceClassifica
 from tests.models import qwen_config, qwen_tokenizer, save_qwen_retriever
 from torch_radar.checkpoints import Checkpoint, CheckpointError
 from torch_radar.encoder import Encoder
-from torch_radar.loading import choose_device, choose_dtype, load, weights_digest
+from torch_radar.loading import LazyModel, LoadedModel, choose_device, choose_dtype, weights_digest
 from torch_radar.reranker import Reranker
 from torch_radar.templates import QUERY_DOCUMENT, RECOVERED_PAIR
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 TEXTS = ["Let $G$ be a group.", "The ferry leaves at noon", ""]
+
+
+def load(checkpoint: Checkpoint, dtype: str = "float32") -> LoadedModel:
+    return LazyModel(checkpoint, device="cpu", dtype=dtype).loaded
 
 
 def retriever(folder: Path, **changes: object) -> Checkpoint:
@@ -64,8 +68,8 @@ def test_a_lora_checkpoint_equals_its_merged_weights_and_not_its_base(
 
 
 def test_lora_is_merged_in_float32_before_the_cast(lora_retriever: Checkpoint) -> None:
-    in_bfloat16 = load(lora_retriever, device="cpu", dtype="bfloat16").model
-    in_float32 = load(lora_retriever, device="cpu", dtype="float32").model
+    in_bfloat16 = load(lora_retriever, "bfloat16").model
+    in_float32 = load(lora_retriever).model
     for ours, exact in zip(in_bfloat16.parameters(), in_float32.parameters(), strict=True):
         assert torch.equal(ours, exact.bfloat16())
 
@@ -73,14 +77,14 @@ def test_lora_is_merged_in_float32_before_the_cast(lora_retriever: Checkpoint) -
 def test_an_adapter_over_the_wrong_base_is_refused(lora_retriever: Checkpoint, tmp_path: Path) -> None:
     shallow = save_qwen_retriever(tmp_path / "shallow", layers=1)
     with pytest.raises(CheckpointError, match=r"tensors of .* did not reach the model.*really its base"):
-        load(replace(lora_retriever, base=str(shallow)), device="cpu")
+        load(replace(lora_retriever, base=str(shallow)))
 
 
 def test_an_adapter_that_changes_nothing_is_refused(tiny_qwen2: Path, tmp_path: Path) -> None:
     model = get_peft_model(AutoModel.from_pretrained(tiny_qwen2), LoraConfig(r=2, target_modules=TARGETS))
     model.save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="changes nothing"):
-        load(retriever(tmp_path, base=str(tiny_qwen2), is_adapter=True), device="cpu")
+        load(retriever(tmp_path, base=str(tiny_qwen2), is_adapter=True))
 
 
 def _save_lora_reranker(folder: Path, *, with_head: bool) -> Checkpoint:
@@ -111,14 +115,14 @@ def _save_lora_reranker(folder: Path, *, with_head: bool) -> Checkpoint:
 def test_a_lora_reranker_loads_its_trained_score_head(tmp_path: Path) -> None:
     checkpoint = _save_lora_reranker(tmp_path, with_head=True)
     head = torch.load(tmp_path / "head.pt", weights_only=True)
-    assert torch.equal(load(checkpoint, device="cpu").model.score.weight, head)
+    assert torch.equal(load(checkpoint).model.score.weight, head)
     assert Reranker(checkpoint).score([("a", "b")]).dtype == "float32"
 
 
 def test_a_reranker_whose_head_was_not_saved_is_refused(tmp_path: Path) -> None:
     checkpoint = _save_lora_reranker(tmp_path, with_head=False)
     with pytest.raises(CheckpointError, match=r"would be random.*score\.weight"):
-        load(checkpoint, device="cpu")
+        load(checkpoint)
 
 
 def test_weights_with_adapter_prefixes_are_refused_instead_of_silently_random(tiny_qwen2: Path, tmp_path: Path) -> None:
@@ -126,7 +130,7 @@ def test_weights_with_adapter_prefixes_are_refused_instead_of_silently_random(ti
     weights = {f"base_model.model.{k}": v for k, v in load_file(tiny_qwen2 / "model.safetensors").items()}
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match="would be random"):
-        load(retriever(tmp_path), device="cpu")
+        load(retriever(tmp_path))
 
 
 def test_pickled_weights_are_not_loaded(tiny_qwen2: Path, tmp_path: Path) -> None:
@@ -134,7 +138,7 @@ def test_pickled_weights_are_not_loaded(tiny_qwen2: Path, tmp_path: Path) -> Non
     torch.save(load_file(tiny_qwen2 / "model.safetensors"), tmp_path / "pytorch_model.bin")
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="no .safetensors"):
-        load(retriever(tmp_path), device="cpu")
+        load(retriever(tmp_path))
 
 
 def test_a_hub_name_without_a_network_says_what_to_do() -> None:
@@ -144,11 +148,11 @@ def test_a_hub_name_without_a_network_says_what_to_do() -> None:
 
 
 def test_causality_is_measured_on_the_module(tiny_qwen2: Path, tmp_path: Path) -> None:
-    assert load(retriever(tiny_qwen2), device="cpu").is_causal
+    assert load(retriever(tiny_qwen2)).is_causal
     save_qwen_retriever(tmp_path)
     config = tmp_path / "config.json"
     config.write_text(config.read_text().replace('"hidden_act"', '"is_causal": false,\n  "hidden_act"'))
-    assert not load(retriever(tmp_path), device="cpu").is_causal
+    assert not load(retriever(tmp_path)).is_causal
 
 
 def test_the_digest_follows_the_weights_not_the_path(tiny_qwen2: Path, tmp_path: Path) -> None:
