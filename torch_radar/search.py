@@ -65,12 +65,13 @@ class RowLists:
         kept = (self.queries >= start) & (self.queries < stop)
         return RowLists(self.rows[kept], self.queries[kept] - start, self.is_given[start:stop])
 
-    def mask(self, block_rows: np.ndarray) -> torch.Tensor:
+    def mask(self, block_rows: np.ndarray) -> np.ndarray:
         """Bool (q, n): which of the block's rows are in each query's list."""
-        mask = torch.zeros(len(self.is_given), len(block_rows), dtype=torch.bool)
-        bounds = np.searchsorted(self.rows, (block_rows[0], block_rows[-1] + 1))
-        columns = np.searchsorted(block_rows, self.rows[slice(*bounds)])
-        mask[torch.from_numpy(self.queries[slice(*bounds)]), torch.from_numpy(columns)] = True
+        mask = np.zeros((len(self.is_given), len(block_rows)), dtype=bool)
+        near = slice(*np.searchsorted(self.rows, (block_rows[0], block_rows[-1] + 1)))
+        columns = np.searchsorted(block_rows, self.rows[near])
+        inside = block_rows[columns] == self.rows[near]  # a block of candidates has gaps
+        mask[self.queries[near][inside], columns[inside]] = True
         return mask
 
 
@@ -124,7 +125,7 @@ def exact_search(
             scorer = _Scorer(batch, reader, block_rows, fast)
             for numbers, block in _blocks(reader, allowed, block_rows, device):
                 hidden = _hidden(numbers, allowed, barred)
-                found = scorer.score(block, hidden, torch.from_numpy(merger.thresholds).to(device))
+                found = scorer.score(block, hidden, merger.thresholds)
                 merger.add(found.queries, numbers[found.columns], found.scores)
             scores[start:stop, :depth], rows[start:stop, :depth] = merger.ranked()
     return Hits(scores, rows)
@@ -151,17 +152,17 @@ def _blocks(
         yield numbers, block[: len(numbers)]
 
 
-def _hidden(numbers: np.ndarray, candidates: RowLists, exclude: RowLists) -> torch.Tensor | None:
+def _hidden(numbers: np.ndarray, candidates: RowLists, exclude: RowLists) -> np.ndarray | None:
     """Bool (q, n): the block's rows that a query must not get; None where that is no row at all."""
     hidden = exclude.mask(numbers) if exclude.is_given.any() else None
     if candidates.is_given.any():
-        others = ~candidates.mask(numbers) & torch.from_numpy(candidates.is_given)[:, None]
+        others = ~candidates.mask(numbers) & candidates.is_given[:, None]
         hidden = others if hidden is None else hidden | others
     return hidden
 
 
 class _Found(NamedTuple):
-    """Documents of a block that beat a query's threshold, sorted by query; numpy (m,) each."""
+    """Documents of a block that beat a query's threshold, sorted by query: (m,) each."""
 
     queries: np.ndarray
     columns: np.ndarray
@@ -169,54 +170,59 @@ class _Found(NamedTuple):
 
 
 class _Scorer:
-    """Scores blocks for one batch of queries, by way of bfloat16 where ``fast``."""
+    """Scores blocks for one batch of queries, by way of bfloat16 where ``fast``.
+
+    The device computes the products. What is picked out of them is picked on the CPU and mostly in numpy: these
+    are small steps, and torch would start and stop its threads for each.
+    """
 
     def __init__(self, queries: torch.Tensor, reader: ShardReader, block_rows: int, fast: bool):
         self._queries = queries
         self._fast = fast
         if fast:
+            _accept_sparse_tensors()
             self._rounded = queries.bfloat16()
             self._block = torch.empty(block_rows, queries.shape[1], dtype=torch.bfloat16, device=queries.device)
-            self._error = _first_pass_error(queries, self._rounded.float(), reader)
+            self._error = _first_pass_error(queries, self._rounded.float(), reader).cpu()
 
-    def score(self, block: torch.Tensor, hidden: torch.Tensor | None, thresholds: torch.Tensor) -> _Found:
-        """Documents of ``block`` (n, d) with a float32 score above ``thresholds`` (q,)."""
-        if hidden is not None:
-            hidden = hidden.to(block.device)
+    def score(self, block: torch.Tensor, hidden: np.ndarray | None, thresholds: np.ndarray) -> _Found:
+        """Documents of ``block`` (n, d) that are not ``hidden`` and score above ``thresholds`` (q,)."""
         if self._fast:
             survivors = self._first_pass(block, hidden, thresholds)
-            if int(survivors.count_nonzero()) * _RESCORED_SHARE <= survivors.numel():
+            if len(survivors) * _RESCORED_SHARE <= len(self._queries) * len(block):
                 return self._rescored(block, survivors, thresholds)
-        scores = self._queries @ block.T
+        scores = (self._queries @ block.T).cpu().numpy()
         if hidden is not None:
-            scores.masked_fill_(hidden, -torch.inf)
-        queries, columns = (scores > thresholds[:, None]).nonzero(as_tuple=True)
-        return _Found(queries.cpu().numpy(), columns.cpu().numpy(), scores[queries, columns].cpu().numpy())
+            scores[hidden] = -np.inf
+        above = np.flatnonzero(scores > thresholds[:, None])
+        return _Found(*np.divmod(above, len(block)), scores.ravel()[above])
 
-    def _first_pass(self, block: torch.Tensor, hidden: torch.Tensor | None, thresholds: torch.Tensor) -> torch.Tensor:
-        """Bool (q, n): everything whose float32 score may be above the threshold."""
+    def _first_pass(self, block: torch.Tensor, hidden: np.ndarray | None, thresholds: np.ndarray) -> np.ndarray:
+        """Places, in a (q, n) array made flat, whose float32 score may be above the threshold."""
         rounded = self._block[: len(block)].copy_(block)
-        scores = self._rounded @ rounded.T
+        scores = (self._rounded @ rounded.T).cpu()
         if hidden is not None:
-            scores.masked_fill_(hidden, -torch.inf)
-        # The product is rounded to bfloat16 once more. Rounding never changes an order, so a comparison
+            scores.masked_fill_(torch.from_numpy(hidden), -torch.inf)
+        # The product was rounded to bfloat16 once more. Rounding never changes an order, so a comparison
         # with the equally rounded bound loses nothing.
-        bounds = (thresholds - self._error).bfloat16().clamp_(min=torch.finfo(torch.bfloat16).min)
-        return scores >= bounds[:, None]
+        bounds = (torch.from_numpy(thresholds) - self._error).bfloat16()
+        bounds.clamp_(min=torch.finfo(torch.bfloat16).min)  # so that hidden documents never pass
+        return np.flatnonzero((scores >= bounds[:, None]).numpy())
 
-    def _rescored(self, block: torch.Tensor, survivors: torch.Tensor, thresholds: torch.Tensor) -> _Found:
-        queries, columns = survivors.nonzero(as_tuple=True)
-        ends = survivors.sum(1).cumsum(0)
+    def _rescored(self, block: torch.Tensor, survivors: np.ndarray, thresholds: np.ndarray) -> _Found:
+        queries, columns = np.divmod(survivors, len(block))
         pairs = torch.sparse_csr_tensor(
-            torch.cat([ends.new_zeros(1), ends]),
-            columns,
-            block.new_zeros(len(columns)),
-            size=survivors.shape,
+            torch.from_numpy(np.searchsorted(queries, np.arange(len(self._queries) + 1))),
+            torch.from_numpy(columns),
+            torch.zeros(len(columns)),
+            size=(len(self._queries), len(block)),
+            device=block.device,
             check_invariants=False,
         )
-        scores = torch.sparse.sampled_addmm(pairs, self._queries, block.T, beta=0.0).values()
+        sampled = torch.sparse.sampled_addmm(pairs, self._queries, block.T, beta=0.0)
+        scores = sampled.values().cpu().numpy()
         kept = scores > thresholds[queries]
-        return _Found(queries[kept].cpu().numpy(), columns[kept].cpu().numpy(), scores[kept].cpu().numpy())
+        return _Found(queries[kept], columns[kept], scores[kept])
 
 
 def _first_pass_error(queries: torch.Tensor, rounded: torch.Tensor, reader: ShardReader) -> torch.Tensor:
@@ -237,12 +243,15 @@ def _first_pass_error(queries: torch.Tensor, rounded: torch.Tensor, reader: Shar
 def _multiplies_bfloat16() -> bool:
     """Whether the CPU multiplies bfloat16 natively; elsewhere a product in it is slower than in float32."""
     found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    if not (found.get("avx512_bf16") or found.get("amx_bf16")):
-        return False
-    with warnings.catch_warnings():  # torch says once that its CSR tensors are in beta
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+
+
+@cache
+def _accept_sparse_tensors() -> None:
+    """Let torch say once, unheard, that its CSR tensors are in beta."""
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.sparse_csr_tensor([0, 0], [], [], size=(1, 1), check_invariants=False)
-    return True
 
 
 @contextmanager

@@ -49,7 +49,7 @@ class Merger:
         best = np.partition(self._keys[:, :used], used - self._k, axis=1)[:, used - self._k :]
         self._keys[:, : self._k] = best
         self._keys[:, self._k : used] = _NO_KEY
-        self._counts = np.minimum(self._counts, self._k)
+        self._counts[:] = self._k  # also where fewer documents were found: padding lies between them
         worst = best[:, 0]  # np.partition puts the smallest of the best first
         self.thresholds = np.where(worst == _NO_KEY, np.float32(-np.inf), _scores(worst))
 

@@ -63,7 +63,7 @@ def searches(draw):
         "k": draw(st.integers(1, 200)),
         "cuts": tuple(draw(st.lists(st.integers(1, 150), max_size=3))),
         "dtype": draw(st.sampled_from(["float16", "float32"])),
-        "block_rows": draw(st.sampled_from([1, 7, 64, None])),
+        "block_rows": draw(st.sampled_from([7, 40, None])),
         "first_pass": draw(st.sampled_from(["bfloat16", "float32", "auto"])),
         "exclude": lists(rows) if draw(st.booleans()) else [None] * queries,
         "candidates": lists(draw(st.sampled_from([3, rows]))) if draw(st.booleans()) else [None] * queries,

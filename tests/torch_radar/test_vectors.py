@@ -118,6 +118,7 @@ def test_lookups_are_fast_in_bulk(tmp_path):
     middle = time.perf_counter()
     np.testing.assert_array_equal(store.rows(names), rows)
     assert middle - start < 2 and time.perf_counter() - middle < 2  # each about 0.1 s on an idle machine
+    assert list(store.iter_docnos(5)) == docnos(5, 100_000)
 
 
 def test_a_mismatch_names_every_difference_with_both_values(store):
