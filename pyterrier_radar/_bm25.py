@@ -1,17 +1,23 @@
 """BM25 by PISA, made safe: an index is whole or absent, and any docno and any text is accepted.
 
-PISA reads documents as lines ``docno text`` in a thread that swallows exceptions, takes what came before one
-for the whole collection, cuts a docno at its first space, and ends the process where no document has a term.
+Left to itself PISA ends the process on an error, takes a truncated index for a good one when the disk fills,
+takes the documents before an exception for the whole collection, and cuts a docno at its first space. So it
+builds in a worker process, under a watch over the disk, and the index gets its name after a clean end.
 """
 
 import contextlib
+import errno
+import json
 import os
 import shutil
+import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote, unquote
 
 import pandas as pd
@@ -19,9 +25,13 @@ import pyterrier as pt
 from pyterrier_pisa import PisaIndex, tokenize
 
 K1, B, STEMMER = 0.9, 0.4, "porter2"
-"""BRIGHT's parameters (Lucene's analysis has no porter2: the nearest PISA offers)."""
+"""BRIGHT's parameters (its analysis is Lucene's, with another stemmer: porter2 is the nearest PISA has)."""
+
+LEAST_FREE = 64 * 2**20
+"""Bytes that stay free on the disk while an index is built: PISA doesn't notice a write that failed."""
 
 _KEPT = "!\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
+_POLL_SECONDS = 0.01
 
 
 def build_bm25(path: str | Path, documents: Iterable[Mapping[str, Any]]) -> PisaIndex:
@@ -33,78 +43,99 @@ def build_bm25(path: str | Path, documents: Iterable[Mapping[str, Any]]) -> Pisa
 
     Raises:
         ValueError: if no document has a term that PISA could index.
+        OSError: if the disk is full or PISA fails.
         Exception: whatever ``documents`` raises.
     """
     path = Path(path)
-    if path.exists():
-        return PisaIndex(str(path), text_field="text", stemmer=STEMMER)
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    stream = _Stream(documents)
-    try:
-        with _silenced(1):
-            PisaIndex(str(partial), text_field="text", stemmer=STEMMER).index(stream.lines())
-        if stream.failure is not None:
-            raise stream.failure
-        indexed = len(PisaIndex(str(partial)))
-        if indexed != stream.count:
-            raise OSError(f"PISA indexed {indexed} of {stream.count} documents: is the disk full? ({path})")
-        os.replace(partial, path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    if not path.exists():
+        partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _build(partial, _with_terms(documents))
+            _install(partial, path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     return PisaIndex(str(path), text_field="text", stemmer=STEMMER)
 
 
 def bm25(index: PisaIndex, *, num_results: int = 1000) -> pt.Transformer:
     """Returns the BM25 retriever of an index made by :func:`build_bm25`, with BRIGHT's parameters."""
-    with _silenced(1, 2):
-        retriever = index.bm25(k1=K1, b=B, num_results=num_results)
-    return retriever >> pt.apply.generic(_with_plain_docnos)
+    return index.bm25(k1=K1, b=B, num_results=num_results) >> pt.apply.generic(_with_plain_docnos)
 
 
 def _with_plain_docnos(results: pd.DataFrame) -> pd.DataFrame:
     return results.assign(docno=[unquote(docno) for docno in results["docno"]])
 
 
-class _Stream:
-    """Documents on their way to PISA: counted, docnos without white space, a failure kept for later."""
+def _with_terms(documents: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Passes documents on, once it is sure that one of them has a term: without any, PISA aborts."""
+    rest = iter(documents)
+    head = []
+    for document in rest:
+        head.append(document)
+        if tokenize(document["text"]):
+            return chain(head, rest)
+    raise ValueError(f"none of the {len(head)} documents has a term for BM25 (a Latin letter or a digit)")
 
-    def __init__(self, documents: Iterable[Mapping[str, Any]]):
-        self.count = 0
-        self.failure: Exception | None = None
-        self._documents = iter(documents)
 
-    def lines(self) -> Iterator[dict[str, str]]:
-        """Yields what PISA is to index; raises at once where there is nothing to index."""
-        head = []
-        for document in self._documents:
-            head.append(document)
-            if tokenize(document["text"]):
-                return self._quoted(chain(head, self._documents))
-        raise ValueError(f"none of the {len(head)} documents has a term for BM25 (a Latin letter or a digit)")
-
-    def _quoted(self, documents: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, str]]:
+def _build(folder: Path, documents: Iterator[Mapping[str, Any]]) -> None:
+    """Runs the worker over the documents and makes sure that it indexed all of them."""
+    script = Path(__file__).with_name("_bm25_worker.py")
+    # -P: this package's folder, where the script lies, is no place to import from
+    command = [sys.executable, "-P", "-X", "utf8", str(script), str(folder), STEMMER, str(K1), str(B)]
+    with tempfile.TemporaryFile() as log:
+        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)
+        assert worker.stdin is not None
+        count = 0
         try:
-            for document in documents:
-                yield {"docno": quote(document["docno"], safe=_KEPT), "text": document["text"]}
-                self.count += 1
-        except Exception as error:
-            self.failure = error
+            with _stopped_when_disk_is_low(worker, folder.parent) as disk, contextlib.suppress(BrokenPipeError):
+                for document in documents:
+                    record = {"docno": quote(document["docno"], safe=_KEPT), "text": document["text"]}
+                    worker.stdin.write(json.dumps(record).encode("ascii") + b"\n")
+                    count += 1
+                worker.stdin.close()
+                worker.wait()
+        finally:
+            worker.kill()
+            worker.wait()
+        if disk.is_set():
+            needed = f"less than {LEAST_FREE >> 20} MiB free while BM25's index was built"
+            raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {needed}", str(folder.parent))
+        outcome = _last_line(log)
+        if outcome != f"indexed {count}":
+            raise OSError(f"PISA failed to index {count} documents in {folder.parent}: {outcome}")
+
+
+def _install(partial: Path, path: Path) -> None:
+    try:
+        os.rename(partial, path)
+    except OSError:
+        if not path.exists():  # else another process was faster with the same index
+            raise
 
 
 @contextlib.contextmanager
-def _silenced(*descriptors: int) -> Iterator[None]:
-    """Keeps native code quiet, which logs every step of an index without a way to turn that off."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = {descriptor: os.dup(descriptor) for descriptor in descriptors}
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+def _stopped_when_disk_is_low(worker: subprocess.Popen, folder: Path) -> Iterator[threading.Event]:
+    """Kills the worker as soon as the disk has less than :data:`LEAST_FREE` left; the event says so."""
+    is_low, finished = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        while not finished.wait(_POLL_SECONDS):
+            if shutil.disk_usage(folder).free < LEAST_FREE:
+                is_low.set()
+                worker.kill()
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
     try:
-        for descriptor in descriptors:
-            os.dup2(nowhere, descriptor)
-        yield
+        yield is_low
     finally:
-        for descriptor, original in saved.items():
-            os.dup2(original, descriptor)
-            os.close(original)
-        os.close(nowhere)
+        finished.set()
+        watcher.join()
+
+
+def _last_line(log: IO[bytes]) -> str:
+    log.seek(0)
+    text = log.read().decode("utf-8", "replace").strip()
+    return text.rpartition("\n")[2].strip() or "it said nothing"

@@ -127,9 +127,7 @@ def read_queries(path: str | Path) -> pd.DataFrame:
             raise FileFormatError(path, line, f"qid {qid!r} occurs a second time: qids must be unique")
         query = _text(path, line, record, QUERY_NAMES, f"query {qid!r}")
         if not query.strip():
-            raise FileFormatError(
-                path, line, f"query {qid!r} has an empty text: give it one or remove the line"
-            )
+            raise FileFormatError(path, line, f"query {qid!r} has an empty text: give it one or remove the line")
         rows[qid] = query
     if not rows:
         raise FileFormatError(path, None, "holds no query")
@@ -166,9 +164,7 @@ def parse_json(path: str | Path, line: int, text: str) -> dict[str, Any]:
     try:
         record = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise FileFormatError(
-            path, line, f"is not valid JSON ({error}): one object a line is expected"
-        ) from error
+        raise FileFormatError(path, line, f"is not valid JSON ({error}): one object a line is expected") from error
     if not isinstance(record, dict):
         problem = f"is a JSON {type(record).__name__}, not an object: one object a line is expected"
         raise FileFormatError(path, line, problem)
@@ -187,9 +183,7 @@ def _trec_topics(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield line, {"qid": number[1], "query": " ".join(title[1].split())}
 
 
-def identifier(
-    path: str | Path, line: int, record: Mapping[str, Any], names: tuple[str, ...], what: str
-) -> str:
+def identifier(path: str | Path, line: int, record: Mapping[str, Any], names: tuple[str, ...], what: str) -> str:
     """The record's first field among ``names``: a non-empty string, or an integer written as one."""
     name = next((name for name in names if name in record), None)
     if name is None:
@@ -198,9 +192,7 @@ def identifier(
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not value.strip():
-        raise FileFormatError(
-            path, line, f"the {what} in {name!r} is {value!r}: it must be a non-empty string"
-        )
+        raise FileFormatError(path, line, f"the {what} in {name!r} is {value!r}: it must be a non-empty string")
     return check_unicode(path, line, value, f"the {what}")
 
 
@@ -208,9 +200,7 @@ def _text(path: str | Path, line: int, record: Mapping[str, Any], names: tuple[s
     name = next((name for name in names if name in record), None)
     if name is None:
         have = ", ".join(sorted(map(str, record))) or "nothing"
-        raise FileFormatError(
-            path, line, f"{whose} has no field {' or '.join(map(repr, names))}; it has {have}"
-        )
+        raise FileFormatError(path, line, f"{whose} has no field {' or '.join(map(repr, names))}; it has {have}")
     value = record[name]
     if not isinstance(value, str):
         shown = "null" if value is None else f"a {type(value).__name__}"

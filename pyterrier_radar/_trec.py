@@ -77,9 +77,7 @@ def read_exclusions(path: str | Path) -> dict[str, list[str]]:
     for line, text in read_lines(path):
         cells = text.split()
         if len(cells) not in (2, 4):
-            problem = (
-                f"has {len(cells)} columns: write 'qid docno', or TREC qrels with labels of {EXCLUDED_LABEL}"
-            )
+            problem = f"has {len(cells)} columns: write 'qid docno', or TREC qrels with labels of {EXCLUDED_LABEL}"
             raise FileFormatError(path, line, problem)
         if len(cells) == 2:
             excluded.setdefault(cells[0], []).append(cells[1])
@@ -103,9 +101,7 @@ def read_run(path: str | Path) -> pd.DataFrame:
     for line, text in read_lines(path):
         cells = text.split()
         if len(cells) != 6:
-            raise FileFormatError(
-                path, line, f"has {len(cells)} columns, not 6: 'qid Q0 docno rank score name'"
-            )
+            raise FileFormatError(path, line, f"has {len(cells)} columns, not 6: 'qid Q0 docno rank score name'")
         qid, _, docno, _, score, _ = cells
         ranking = by_query.setdefault(qid, {})
         if docno in ranking:
@@ -153,9 +149,7 @@ def write_run(frame: pd.DataFrame, path: str | Path, *, name: str = "radar") -> 
 
 
 def _run_lines(frame: pd.DataFrame, name: str) -> Iterator[str]:
-    for qid, docno, rank, score in zip(
-        frame["qid"], frame["docno"], frame["rank"], frame["score"], strict=True
-    ):
+    for qid, docno, rank, score in zip(frame["qid"], frame["docno"], frame["rank"], frame["score"], strict=True):
         _check_word(qid, "qid")
         _check_word(docno, "docno")
         if not math.isfinite(score):
@@ -165,9 +159,7 @@ def _run_lines(frame: pd.DataFrame, name: str) -> Iterator[str]:
 
 def _check_word(word: str, what: str) -> None:
     if word.split() != [word]:
-        raise ValueError(
-            f"the {what} {word!r} is empty or has white space, which a TREC run cannot hold: rename it"
-        )
+        raise ValueError(f"the {what} {word!r} is empty or has white space, which a TREC run cannot hold: rename it")
 
 
 def _judgements(path: str | Path) -> Iterator[tuple[int, str, str, int]]:
@@ -198,9 +190,7 @@ def _columns(path: str | Path, line: int, names: list[str]) -> dict[str, int]:
     for key, accepted in _COLUMN_NAMES.items():
         position = next((i for i, n in enumerate(names) if n in accepted and i not in columns.values()), None)
         if position is None:
-            raise FileFormatError(
-                path, line, f"the header has no {key} column: call it {' or '.join(accepted)}"
-            )
+            raise FileFormatError(path, line, f"the header has no {key} column: call it {' or '.join(accepted)}")
         columns[key] = position
     return columns
 

@@ -168,9 +168,7 @@ class _TextLoader(pt.Transformer):
             columns = {field: [found[docno][field] for docno in inp["docno"]] for field in fields}
         except KeyError as error:
             raise ValueError(f"not every document of {self.dataset} has a field {error}") from error
-        return inp.assign(
-            **{field: pd.Series(values, index=inp.index, dtype=str) for field, values in columns.items()}
-        )
+        return inp.assign(**{field: pd.Series(values, index=inp.index, dtype=str) for field, values in columns.items()})
 
     def fuse_rank_cutoff(self, k: int) -> pt.Transformer:
         """Moves a rank cut-off in front, so that fewer texts are read."""

@@ -1,7 +1,8 @@
 """The systems that ``radar evaluate`` and ``radar demo`` compare, each run at most once."""
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -51,7 +52,8 @@ def parse_systems(names: str, *, reranker: str | None) -> list[str]:
     systems = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
     unknown = [name for name in systems if name not in SYSTEMS]
     if unknown or not systems:
-        raise ValueError(f"unknown system {', '.join(unknown) or names!r}: choose from {', '.join(SYSTEMS)}")
+        named = ", ".join(map(repr, unknown)) or repr(names)
+        raise ValueError(f"unknown system {named}: choose from {', '.join(SYSTEMS)}")
     if "reranked" in systems and reranker is None:
         raise ValueError("the system reranked needs a reranker: name one (--reranker Raderspace/… or a folder)")
     return systems
@@ -102,10 +104,8 @@ class Systems:
 
     def _bm25(self) -> Ranking:
         folder = cache_folder(self.collection, "bm25", STEMMER)
-        documents = tqdm(
-            self.collection.documents(), desc="indexing for BM25", unit="doc", total=self.collection.count()
-        )
-        index = build_bm25(folder, documents)
+        with contextlib.closing(self._documents()) as documents:
+            index = build_bm25(folder, documents)
         most_excluded = max(map(len, self.task.excluded.values()), default=0)
         retriever = bm25(index, num_results=self.settings.num_results + most_excluded)
         return self._timed(retriever >> ExcludeDocuments(self.task.excluded), self.task.topics)
@@ -149,6 +149,11 @@ class Systems:
     def _cut(self, results: pd.DataFrame) -> pd.DataFrame:
         kept = results[results["rank"] < self.settings.num_results].sort_values(["qid", "rank"], kind="stable")
         return kept[["qid", "docno", "score", "rank"]].astype({"score": "float64"}).reset_index(drop=True)
+
+    def _documents(self) -> Generator[dict[str, str], None, None]:
+        """The documents, with a progress bar once they are drawn."""
+        total = self.collection.count()
+        yield from tqdm(self.collection.documents(), desc="indexing for BM25", unit="doc", total=total)
 
     @cached_property
     def _index(self) -> RadarIndex:

@@ -1,5 +1,6 @@
 """BM25 by PISA: whole or absent, for any docno and any text."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,9 +51,30 @@ def test_a_collection_without_terms_is_an_error_not_an_abort(tmp_path: Path, tex
 DOCNOS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15, deadline=None)
-@given(st.sets(DOCNOS, min_size=1, max_size=4))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=3, deadline=None)
+@given(st.sets(DOCNOS, min_size=1, max_size=40))
 def test_every_docno_comes_back_as_it_was(tmp_path: Path, docnos: set[str]) -> None:
     folder = tmp_path / str(len(list(tmp_path.iterdir())))
     index = build_bm25(folder, [{"docno": docno, "text": "hello"} for docno in docnos])
     assert set(bm25(index)(QUERIES)["docno"]) == docnos
+
+
+def test_a_disk_that_runs_full_is_an_error_and_leaves_no_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyterrier_radar._bm25.LEAST_FREE", shutil.disk_usage(tmp_path).total + 1)
+    with pytest.raises(OSError, match="No space left on device: less than .* MiB free"):
+        build_bm25(tmp_path / "index", documents())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_that_dies_is_an_error_and_leaves_no_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyterrier_radar._bm25.STEMMER", "none-such")
+    with pytest.raises(OSError, match="PISA failed to index .*: ValueError: 'none-such' is not a valid PisaStemmer"):
+        build_bm25(tmp_path / "index", documents())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_searching_writes_nothing_into_a_finished_index(tmp_path: Path) -> None:
+    index = build_bm25(tmp_path / "index", documents())
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "index").rglob("*")}
+    bm25(index)(QUERIES)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "index").rglob("*")} == before
