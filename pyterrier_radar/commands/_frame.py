@@ -3,12 +3,11 @@
 import contextlib
 import functools
 import io
-import os
 import shutil
 import sqlite3
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,7 +31,7 @@ def framed(body: Callable[..., str]) -> Callable[..., None]:
     @functools.wraps(body)
     def command(**arguments: Any) -> None:
         try:
-            with stdout_on_stderr():
+            with contextlib.redirect_stdout(sys.stderr):
                 text = body(**arguments)
             typer.echo(text.rstrip("\n"))
             sys.stdout.flush()
@@ -56,20 +55,6 @@ def describe(error: Exception) -> str:
         return f"{named}{error.strerror}"
     text = " ".join(str(error).split())
     return text if isinstance(error, BAD_INPUT) and text else f"{type(error).__name__}: {text}"
-
-
-@contextlib.contextmanager
-def stdout_on_stderr() -> Iterator[None]:
-    """Sends stdout to stderr for a while, the native code's (PISA logs there) included."""
-    sys.stdout.flush()
-    saved = os.dup(1)
-    try:
-        os.dup2(2, 1)
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        os.dup2(saved, 1)
-        os.close(saved)
 
 
 def note(message: str) -> None:
