@@ -71,6 +71,7 @@ def page(report: dict[str, Any], labels: dict[str, str], figure: bytes, problems
 <p class="soft">{escape(report["dataset"])}: {report["queries"]} problems, {report["documents"]} statements.
 Model: <b>{escape(report["model"])}</b>{note}. Device: {escape(report["device"])}, {escape(report["dtype"])}.</p>
 {_table(report, labels)}
+<p class="soft">{escape(report["caveat"])}</p>
 <img alt="Bars of {escape(", ".join(_measures(report)))} for each system; the table above has the values"
  src="data:image/png;base64,{image}">
 <h2>Three problems to look at</h2>

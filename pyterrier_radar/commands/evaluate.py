@@ -80,19 +80,18 @@ def evaluate(
         RunFolder(run, collection.name),
         names,
     )
-    report = summarise(bench, names, wanted)
+    report = summarise(bench, {name: values_of(bench, name, wanted) for name in names})
     return json.dumps(report, indent=2) if json_ else as_text(report)
 
 
-def summarise(bench: "Systems", names: list[str], measures: list[Any]) -> dict[str, Any]:
-    """Runs the systems and reports their means and times, with what they were made of."""
+def summarise(bench: "Systems", values: dict[str, "pd.DataFrame"]) -> dict[str, Any]:
+    """Reports the systems' means and times, with what they were made of, from their values per query."""
     checkpoint, encoder = bench.encoder.encoder.checkpoint, bench.encoder.encoder
     rows = {}
-    for name in names:
-        values = values_of(bench, name, measures)
+    for name, table in values.items():
         ranking = bench.ranking(name)
         rows[name] = {
-            "measures": {measure: float(values[measure].mean()) for measure in values},
+            "measures": {measure: float(table[measure].mean()) for measure in table},
             "ms_per_query": 1000 * ranking.seconds / len(bench.task.topics),
             "reused": ranking.reused,
         }

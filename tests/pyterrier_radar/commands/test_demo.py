@@ -28,6 +28,7 @@ def test_the_report_escapes_every_text() -> None:
     evil = "<script>alert('&')</script>"
     report = {
         "dataset": evil,
+        "caveat": evil,
         "queries": 1,
         "documents": 1,
         "model": evil,
@@ -39,7 +40,7 @@ def test_the_report_escapes_every_text() -> None:
     problem = Problem(evil, evil, evil, [(evil, [Hit(evil, evil, 1)])], [evil])
     text = page(report, {"s": evil}, b"", [problem])
     assert "<script" not in text
-    assert text.count("&lt;script&gt;") >= 14
+    assert text.count("&lt;script&gt;") >= 15
 
 
 def test_the_interval_holds_the_mean_and_narrows_with_more_queries() -> None:
