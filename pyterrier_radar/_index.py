@@ -192,6 +192,12 @@ class RadarIndex(EqualBySettings, pt.Artifact, pt.Indexer):
             return Encoder()
         return _recipe.stored_encoder(VectorStore.open(self.path).settings)
 
+    @property
+    def search_device(self) -> str:
+        """Where to search if nothing else is asked for: the model's GPU, or the CPU."""
+        device = self.encoder.device if self.encoder is not None else None
+        return str(device) if device is not None and device.type == "cuda" else "cpu"
+
     @cached_property
     def query_encoder(self) -> Encoder | None:
         """The model for queries, checked against the stored vectors; None if queries must bring vectors."""

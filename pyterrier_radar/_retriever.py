@@ -46,7 +46,8 @@ class RadarRetriever(EqualBySettings, pt.Transformer):
                 for the document whose docno is the qid. They are left out inside the search, so that still
                 ``num_results`` documents come back.
             batch_size: queries searched at once; it changes speed and memory, not results.
-            device: where to search (``"cuda"``, ``"cpu"``); the CPU where None.
+            device: where to search (``"cuda"``, ``"cpu"``); where None, on the model's GPU if it runs on one, else
+                on the CPU.
 
         Raises:
             ValueError: ``num_results`` or ``batch_size`` is below 1.
@@ -120,7 +121,7 @@ class RadarRetriever(EqualBySettings, pt.Transformer):
                 np.stack(queries[batch]),
                 self.num_results,
                 exclude=[sorted(self.exclude.docnos(qid)) or None for qid in qids[batch]],
-                device=self.device,
+                device=self.device or self._index.search_device,
             )
             query, rank = np.nonzero(hits.rows >= 0)
             found = hits.rows[query, rank]

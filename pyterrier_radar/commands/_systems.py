@@ -20,8 +20,6 @@ from pyterrier_radar.commands._collection import Collection, Task, cache_folder,
 from pyterrier_radar.commands._dense import open_dense_index
 from pyterrier_radar.commands._frame import note
 from pyterrier_radar.commands._runs import Ranking, RunFolder
-from torch_radar.checkpoints import Checkpoint
-from torch_radar.loading import weights_digest, weights_folder
 
 SYSTEMS = ("bm25", "dense", "hybrid", "scored", "reranked")
 
@@ -112,7 +110,7 @@ class Systems:
 
     def _dense(self) -> Ranking:
         exclude = ExcludeDocuments(self.task.excluded)
-        retriever = self._index.retriever(self.settings.num_results, exclude=exclude, device=self._search_device)
+        retriever = self._index.retriever(self.settings.num_results, exclude=exclude)
         return self._timed(retriever, self.task.topics)
 
     def _hybrid(self) -> Ranking:
@@ -159,11 +157,6 @@ class Systems:
     def _index(self) -> RadarIndex:
         return open_dense_index(self.collection, self.encoder, self.settings.index)
 
-    @property
-    def _search_device(self) -> str | None:
-        device = self.encoder.encoder.device
-        return str(device) if device.type == "cuda" else None
-
     @cached_property
     def _shared_configuration(self) -> dict[str, Any]:
         return {
@@ -192,10 +185,5 @@ class Systems:
             configuration["vectors"] = "from the index" if self._scores_from_index else "from the texts"
         if system == "reranked" and self.reranker is not None:
             model = self.reranker.reranker
-            configuration["reranker"] = model.settings() | {"weights": _weights(model.checkpoint)}
+            configuration["reranker"] = model.settings() | {"weights": model.model.weights_digest()}
         return configuration
-
-
-def _weights(checkpoint: Checkpoint) -> str:
-    names = [checkpoint.name, checkpoint.base] if checkpoint.is_adapter else [checkpoint.name]
-    return "+".join(weights_digest(weights_folder(name)) for name in names if name)

@@ -33,7 +33,7 @@ def evaluate(
     measures: Annotated[str, typer.Option(help="Names of ir_measures, joined by blanks.")] = MEASURES,
     model: option.Model = None,
     reranker: Annotated[str | None, typer.Option(help="Reranker: a Raderspace name or a folder.")] = None,
-    instruction: option.Instruction = "",
+    instruction: option.Instruction = "auto",
     alpha: Annotated[float, typer.Option(help="Weight of the dense ranking in the hybrid, 0 to 1.")] = 0.8,
     bm25_depth: Annotated[int, typer.Option(min=1, help="Documents of BM25 to score or rerank.")] = 100,
     num_results: Annotated[int, typer.Option(min=1, help="Documents in a ranking.")] = 1000,
@@ -65,8 +65,8 @@ def evaluate(
     if not 0 <= alpha <= 1:
         raise ValueError(f"--alpha is the weight of the dense ranking, from 0 to 1, not {alpha}")
     collection = open_collection(dataset, docs, queries, qrels, text_field=text_field, empty_text=empty_text)
-    if instruction == "auto":
-        instruction = instruction_for_dataset(dataset or "")
+    if instruction == "auto":  # the small default was trained with none
+        instruction = instruction_for_dataset(dataset or "") if model else ""
         note(f"instruction: {instruction!r}")
     encoder = RadarBiEncoder(model or SMALL_DEFAULT, instruction=instruction, device=device, dtype=dtype, verbose=True)
     rerank = RadarReranker(reranker, device=device, dtype=dtype, verbose=True) if reranker else None
