@@ -26,7 +26,7 @@ from torch_radar.encoder import Encoder
 torch.set_num_threads(1)
 _indexer.WINDOW = {WINDOW}
 encoder = Encoder(sys.argv[1])
-encoder.loaded
+encoder.model.loaded
 for line in sys.stdin:
     path, seconds = json.loads(line)
     child = os.fork()
