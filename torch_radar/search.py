@@ -1,35 +1,43 @@
 """Exact top-k search over stored vectors, streamed in blocks.
 
-A block of rows is read into float32, scored against all queries, and only the scores above each query's
-running k-th best go on to be merged. Where the CPU multiplies bfloat16 natively, a block is first scored in
-bfloat16, which is three times as fast, and only the documents that could still beat the k-th best within a
+A block of rows is read into float32, scored against all queries, and only the scores that reach each
+query's running k-th best go on to be merged. Where the CPU multiplies bfloat16 natively, a block is first scored in
+bfloat16, which is three times as fast, and only the documents that could still reach the k-th best within a
 proven error bound get a float32 score. Every score that is returned is a float32 dot product; memory depends
 on the block and on k, never on how many documents there are.
 """
 
 from __future__ import annotations
 
+import math
+import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 
+from torch_radar.search_documents import Documents, RowLists
 from torch_radar.search_merge import MAX_ROWS, Merger
 from torch_radar.vector_shards import ShardReader
 
 FirstPass = Literal["auto", "bfloat16", "float32"]
 
-_BLOCK_VALUES = 1 << 21  # 8 MiB of float32: stays in the last-level cache between its uses
+_BLOCK_VALUES = 1 << 20  # 4 MiB of float32 a thread: stays in the last-level cache between its uses
 _MAX_BLOCK_ROWS = 8192
+_MAX_THREADS = 16  # each holds a block of its own
 _MAX_BATCH = 256  # queries scored in one pass over the store
 _MAX_MERGE_VALUES = 1 << 23  # 64 MiB of candidates to merge
 _FEW_QUERIES = 16  # below this a product is bound by memory, and a second copy of the block costs more
-_RESCORED_SHARE = 6  # one document in this many: beyond it one float32 product beats scoring them singly
+_FILTERED_SHARE = 8  # the first pass begins when about one document in this many is among the best
+_CROWDED_SHARE = 4  # one survivor in this many documents: then a float32 product filters once more
+
+# torch.set_num_threads sets what later threads start with as well: one search at a time does so, and sets it back.
+_STARTING = threading.Lock()
 
 
 class Hits(NamedTuple):
@@ -40,39 +48,6 @@ class Hits(NamedTuple):
 
     scores: np.ndarray
     rows: np.ndarray
-
-
-@dataclass(frozen=True)
-class RowLists:
-    """One list of row numbers for each query, or None: as (row, query) pairs sorted by row."""
-
-    rows: np.ndarray
-    queries: np.ndarray
-    is_given: np.ndarray  # bool (q,): False where the query has no list
-
-    @classmethod
-    def build(cls, lists: Sequence[np.ndarray | None]) -> RowLists:
-        """Drop −1s (documents that are not stored) and sort."""
-        rows = np.concatenate([np.empty(0, dtype=np.int64), *(some for some in lists if some is not None)])
-        lengths = [0 if some is None else len(some) for some in lists]
-        queries = np.repeat(np.arange(len(lists)), lengths)
-        order = np.argsort(rows, kind="stable")
-        order = order[np.searchsorted(rows[order], 0) :]
-        return cls(rows[order], queries[order], np.array([some is not None for some in lists], dtype=bool))
-
-    def batch(self, start: int, stop: int) -> RowLists:
-        """The lists of queries ``start`` to ``stop``."""
-        kept = (self.queries >= start) & (self.queries < stop)
-        return RowLists(self.rows[kept], self.queries[kept] - start, self.is_given[start:stop])
-
-    def mask(self, block_rows: np.ndarray) -> np.ndarray:
-        """Bool (q, n): which of the block's rows are in each query's list."""
-        mask = np.zeros((len(self.is_given), len(block_rows)), dtype=bool)
-        near = slice(*np.searchsorted(self.rows, (block_rows[0], block_rows[-1] + 1)))
-        columns = np.searchsorted(block_rows, self.rows[near])
-        inside = block_rows[columns] == self.rows[near]  # a block of candidates has gaps
-        mask[self.queries[near][inside], columns[inside]] = True
-        return mask
 
 
 def exact_search(
@@ -112,7 +87,7 @@ def exact_search(
     if block_rows is None:
         block_rows = min(max(_BLOCK_VALUES // reader.dimension, 1), _MAX_BLOCK_ROWS, len(reader))
     batch_size = min(_MAX_BATCH, max(1, _MAX_MERGE_VALUES // Merger.width(depth, block_rows)))
-    with torch.inference_mode(), _full_float32():
+    with _full_float32():
         for start in range(0, len(queries), batch_size):
             stop = min(start + batch_size, len(queries))
             if first_pass == "auto":
@@ -120,49 +95,66 @@ def exact_search(
             else:
                 fast = first_pass == "bfloat16"
             batch = torch.from_numpy(queries[start:stop]).to(device)
-            allowed, barred = candidates.batch(start, stop), exclude.batch(start, stop)
+            documents = Documents.build(reader, candidates.batch(start, stop), exclude.batch(start, stop))
             merger = Merger(stop - start, depth, block_rows)
-            scorer = _Scorer(batch, reader, block_rows, fast)
-            for numbers, block in _blocks(reader, allowed, block_rows, device):
-                hidden = _hidden(numbers, allowed, barred)
-                found = scorer.score(block, hidden, merger.thresholds)
-                merger.add(found.queries, numbers[found.columns], found.scores)
+            _search_all(batch, documents, merger, block_rows, fast)
             scores[start:stop, :depth], rows[start:stop, :depth] = merger.ranked()
     return Hits(scores, rows)
 
 
-def _blocks(
-    reader: ShardReader, candidates: RowLists, block_rows: int, device: str
-) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-    """(row numbers (n,), float32 rows (n, d)) in row order: the union of the candidates, or the whole store.
+def _search_all(queries: torch.Tensor, documents: Documents, merger: Merger, block_rows: int, fast: bool) -> None:
+    """Score every block and merge what is found; on the CPU, one block a thread at a time.
 
-    The tensor is reused from block to block.
+    Threads that each take whole blocks never wait for one another, unlike those that share each small step of
+    one block: on a busy machine that is several times faster.
     """
-    block = torch.empty(block_rows, reader.dimension, device=device)
-    wanted = np.unique(candidates.rows)
-    # Single rows are read about four times slower than a run of them.
-    gathered = candidates.is_given.all() and len(wanted) * 4 < len(reader)
-    for start in range(0, len(wanted) if gathered else len(reader), block_rows):
-        if gathered:
-            numbers = wanted[start : start + block_rows]
-            reader.gather(numbers, block[: len(numbers)])
-        else:
-            numbers = np.arange(start, min(start + block_rows, len(reader)))
-            reader.read(start, start + len(numbers), block[: len(numbers)])
-        yield numbers, block[: len(numbers)]
+    starts = iter(range(0, len(documents), block_rows))  # shared: a thread takes the next block when it is free
+
+    def work() -> None:
+        with torch.inference_mode():
+            plain = _Scorer(queries)
+            filtering = _FilteringScorer(queries, documents.reader, block_rows) if fast else plain
+            block = torch.empty(block_rows, queries.shape[1], device=queries.device)
+            for start in starts:
+                stop = min(start + block_rows, len(documents))
+                rows = documents.read(start, stop, block[: stop - start])
+                # At first most documents are among the best k so far, and a filter would be in the way.
+                scorer = plain if start < merger.k * _FILTERED_SHARE else filtering
+                found = scorer.score(block[: stop - start], documents.hidden(rows), merger.thresholds)
+                merger.add(found.queries, rows[found.columns], found.scores)
+
+    if len(documents) <= block_rows or queries.device.type != "cpu":
+        work()
+        return
+    with _threads(math.ceil(len(documents) / block_rows)) as (pool, count):
+        for done in [pool.submit(work) for _ in range(count)]:
+            done.result()
 
 
-def _hidden(numbers: np.ndarray, candidates: RowLists, exclude: RowLists) -> np.ndarray | None:
-    """Bool (q, n): the block's rows that a query must not get; None where that is no row at all."""
-    hidden = exclude.mask(numbers) if exclude.is_given.any() else None
-    if candidates.is_given.any():
-        others = ~candidates.mask(numbers) & candidates.is_given[:, None]
-        hidden = others if hidden is None else hidden | others
-    return hidden
+@contextmanager
+def _threads(most: int) -> Iterator[tuple[ThreadPoolExecutor, int]]:
+    """As many threads as torch would use, ``most`` at most, in each of which torch uses one."""
+    with _STARTING:
+        allowed = torch.get_num_threads()
+    count = min(allowed, most, _MAX_THREADS)
+    with ThreadPoolExecutor(count) as pool:
+        ready = threading.Barrier(count)  # every thread takes one task only: it cannot pass alone
+
+        def start() -> None:
+            torch.set_num_threads(1)
+            ready.wait(timeout=60)
+
+        with _STARTING:
+            try:
+                for started in [pool.submit(start) for _ in range(count)]:
+                    started.result()
+            finally:
+                torch.set_num_threads(allowed)
+        yield pool, count
 
 
 class _Found(NamedTuple):
-    """Documents of a block that beat a query's threshold, sorted by query: (m,) each."""
+    """Documents of a block that reach a query's threshold, sorted by query: (m,) each."""
 
     queries: np.ndarray
     columns: np.ndarray
@@ -170,42 +162,51 @@ class _Found(NamedTuple):
 
 
 class _Scorer:
-    """Scores blocks for one batch of queries, by way of bfloat16 where ``fast``.
+    """Scores blocks for one batch of queries in float32.
 
-    The device computes the products. What is picked out of them is picked on the CPU and mostly in numpy: these
-    are small steps, and torch would start and stop its threads for each.
+    The device computes the products; what is picked out of them is picked on the CPU.
     """
 
-    def __init__(self, queries: torch.Tensor, reader: ShardReader, block_rows: int, fast: bool):
+    def __init__(self, queries: torch.Tensor):
         self._queries = queries
-        self._fast = fast
-        if fast:
-            _accept_sparse_tensors()
-            self._rounded = queries.bfloat16()
-            self._block = torch.empty(block_rows, queries.shape[1], dtype=torch.bfloat16, device=queries.device)
-            self._error = _first_pass_error(queries, self._rounded.float(), reader).cpu()
 
     def score(self, block: torch.Tensor, hidden: np.ndarray | None, thresholds: np.ndarray) -> _Found:
-        """Documents of ``block`` (n, d) that are not ``hidden`` and score above ``thresholds`` (q,)."""
-        if self._fast:
-            survivors = self._first_pass(block, hidden, thresholds)
-            if len(survivors) * _RESCORED_SHARE <= len(self._queries) * len(block):
-                return self._rescored(block, survivors, thresholds)
+        """Documents of ``block`` (n, d) that are not ``hidden`` and reach ``thresholds`` (q,)."""
         scores = (self._queries @ block.T).cpu().numpy()
         if hidden is not None:
             scores[hidden] = -np.inf
-        above = np.flatnonzero(scores > thresholds[:, None])
-        return _Found(*np.divmod(above, len(block)), scores.ravel()[above])
+        found = np.flatnonzero(scores >= thresholds[:, None])
+        return _Found(*np.divmod(found, len(block)), scores.ravel()[found])
+
+
+class _FilteringScorer(_Scorer):
+    """Scores in float32 only what a bfloat16 product cannot rule out."""
+
+    def __init__(self, queries: torch.Tensor, reader: ShardReader, block_rows: int):
+        super().__init__(queries)
+        _accept_sparse_tensors()
+        self._rounded = queries.bfloat16()
+        self._block = torch.empty(block_rows, queries.shape[1], dtype=torch.bfloat16, device=queries.device)
+        self._first_error, self._summing_error = _error_bounds(queries, self._rounded.float(), reader)
+
+    def score(self, block: torch.Tensor, hidden: np.ndarray | None, thresholds: np.ndarray) -> _Found:
+        """As in the parent. A document's score never depends on the thresholds, so neither does the ranking."""
+        survivors = self._first_pass(block, hidden, thresholds)
+        if len(survivors) * _CROWDED_SHARE > len(self._queries) * len(block):
+            survivors = np.ravel_multi_index(
+                super().score(block, hidden, thresholds - self._summing_error)[:2], (len(self._queries), len(block))
+            )
+        return self._rescored(block, survivors, thresholds)
 
     def _first_pass(self, block: torch.Tensor, hidden: np.ndarray | None, thresholds: np.ndarray) -> np.ndarray:
-        """Places, in a (q, n) array made flat, whose float32 score may be above the threshold."""
+        """Places, in a (q, n) array made flat, whose float32 score may reach the threshold."""
         rounded = self._block[: len(block)].copy_(block)
         scores = (self._rounded @ rounded.T).cpu()
         if hidden is not None:
             scores.masked_fill_(torch.from_numpy(hidden), -torch.inf)
         # The product was rounded to bfloat16 once more. Rounding never changes an order, so a comparison
         # with the equally rounded bound loses nothing.
-        bounds = (torch.from_numpy(thresholds) - self._error).bfloat16()
+        bounds = torch.from_numpy(thresholds - self._first_error).bfloat16()
         bounds.clamp_(min=torch.finfo(torch.bfloat16).min)  # so that hidden documents never pass
         return np.flatnonzero((scores >= bounds[:, None]).numpy())
 
@@ -221,22 +222,25 @@ class _Scorer:
         )
         sampled = torch.sparse.sampled_addmm(pairs, self._queries, block.T, beta=0.0)
         scores = sampled.values().cpu().numpy()
-        kept = scores > thresholds[queries]
+        kept = scores >= thresholds[queries]
         return _Found(queries[kept], columns[kept], scores[kept])
 
 
-def _first_pass_error(queries: torch.Tensor, rounded: torch.Tensor, reader: ShardReader) -> torch.Tensor:
-    """(q,): the most by which a bfloat16 product, before its own rounding, and a float32 one may differ.
+def _error_bounds(queries: torch.Tensor, rounded: torch.Tensor, reader: ShardReader) -> tuple[np.ndarray, np.ndarray]:
+    """How far a score may be from a bfloat16 product, and from the same products summed in another order.
+
+    The first is before that product is itself rounded; (q,) each.
 
     With q', d' the rounded vectors, q·d − q'·d' = q'·(d − d') + (q − q')·d, and each term is at most the
-    product of its norms. Either sum of n products then loses at most n·2⁻²⁴ of ‖q‖‖d‖ in float32.
+    product of its norms. A float32 sum of n products loses at most n·2⁻²⁴ of ‖q‖‖d‖.
     """
     norm = max(shard.largest_norm for shard in reader.shards)
     lost = max(shard.largest_bfloat16_error for shard in reader.shards)
-    summing = 2 * reader.dimension * 2.0**-24
     length = torch.linalg.vector_norm
-    bound = length(rounded, dim=1) * lost + length(queries - rounded, dim=1) * norm
-    return (bound + length(queries, dim=1) * norm * summing) * 1.01  # 1.01: these norms are rounded as well
+    summing = length(queries, dim=1) * norm * (2 * reader.dimension * 2.0**-24)
+    rounding = length(rounded, dim=1) * lost + length(queries - rounded, dim=1) * norm
+    slack = 1.01  # these norms are rounded as well
+    return ((rounding + summing) * slack).cpu().numpy(), (summing * slack).cpu().numpy()
 
 
 @cache

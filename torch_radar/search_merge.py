@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 
 MAX_ROWS = 1 << 32  # a row number takes the lower half of a sort key
 _NO_KEY = np.iinfo(np.int64).min
+_LOWEST = np.finfo(np.float32).min
 
 
 class Merger:
-    """The best k documents so far of each query.
+    """The best k documents so far of each query. Blocks may come from several threads and in any order.
+
+    ``k`` documents are kept; ``thresholds``, float32 (q,), is what a document's score must reach to be among them.
 
     A document is one int64 whose order is that of the score, then of the lower row: ties need no care.
     """
 
     def __init__(self, queries: int, k: int, block_rows: int):
-        self._k = k
-        self._keys = np.full((queries, self.width(k, block_rows)), _NO_KEY)
+        self.k = k
+        self.keys = np.full((queries, self.width(k, block_rows)), _NO_KEY)
+        self._lock = threading.Lock()
         self._counts = np.zeros(queries, dtype=np.int64)
-        self.thresholds = np.full(queries, -np.inf, dtype=np.float32)
+        self.thresholds = np.full(queries, _LOWEST)
 
     @staticmethod
     def width(k: int, block_rows: int) -> int:
@@ -29,29 +35,31 @@ class Merger:
         """Take documents, (m,) each, sorted by query; at most a block for each query."""
         new = np.bincount(queries, minlength=len(self._counts))
         firsts = np.cumsum(new) - new
-        places = np.arange(len(queries)) + np.repeat(self._counts - firsts, new)
-        self._keys[queries, places] = _keys(scores, rows)
-        self._counts += new
-        if self._counts.max() > self._k + max(self._k // 2, 64):
-            self._merge()
+        keys = _keys(scores, rows)
+        with self._lock:
+            places = np.arange(len(queries)) + np.repeat(self._counts - firsts, new)
+            self.keys[queries, places] = keys
+            self._counts += new
+            if self._counts.max() > self.k + max(self.k // 2, 64):
+                self._merge()
 
     def ranked(self) -> tuple[np.ndarray, np.ndarray]:
         """Scores and rows (q, k), best first, padded."""
         self._merge()
-        keys = np.sort(self._keys[:, : self._k], axis=1)[:, ::-1]
+        keys = np.sort(self.keys[:, : self.k], axis=1)[:, ::-1]
         empty = keys == _NO_KEY
         return np.where(empty, np.float32(-np.inf), _scores(keys)), np.where(empty, -1, _rows(keys))
 
     def _merge(self) -> None:
         used = int(self._counts.max())
-        if used <= self._k:
+        if used <= self.k:
             return
-        best = np.partition(self._keys[:, :used], used - self._k, axis=1)[:, used - self._k :]
-        self._keys[:, : self._k] = best
-        self._keys[:, self._k : used] = _NO_KEY
-        self._counts[:] = self._k  # also where fewer documents were found: padding lies between them
+        best = np.partition(self.keys[:, :used], used - self.k, axis=1)[:, used - self.k :]
+        self.keys[:, : self.k] = best
+        self.keys[:, self.k : used] = _NO_KEY
+        self._counts[:] = self.k  # also where fewer documents were found: padding lies between them
         worst = best[:, 0]  # np.partition puts the smallest of the best first
-        self.thresholds = np.where(worst == _NO_KEY, np.float32(-np.inf), _scores(worst))
+        self.thresholds = np.where(worst == _NO_KEY, _LOWEST, _scores(worst))
 
 
 def _keys(scores: np.ndarray, rows: np.ndarray) -> np.ndarray:

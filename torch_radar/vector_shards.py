@@ -88,13 +88,18 @@ class ShardReader:
     def read(self, start: int, stop: int, out: torch.Tensor) -> None:
         """Fill ``out`` (stop − start, d) with rows ``start`` to ``stop``.
 
-        Only these rows are mapped, and only while they are copied: a mapping kept open would count the whole
-        store as resident memory.
+        Rows are read, not mapped: threads that map and unmap blocks hold one another up, and pages of a mapping
+        that stays would count as resident memory.
         """
         for shard in self._overlapping(start, stop):
             first, last = max(start, shard.first_row), min(stop, shard.first_row + shard.rows)
-            mapped = self._map(shard, first - shard.first_row, last - first)
-            out[first - start : last - start].copy_(mapped.to(out.device))
+            path, dtype = shard_path(self.folder, shard.number), self._numpy_dtype
+            offset = (first - shard.first_row) * self.dimension * dtype.itemsize
+            values = np.fromfile(path, dtype=dtype, count=(last - first) * self.dimension, offset=offset)
+            if len(values) < (last - first) * self.dimension:
+                raise StoreError(f"Shard file {path} was cut while it was read: restore it from a copy.")
+            rows = torch.from_numpy(values.reshape(-1, self.dimension))
+            out[first - start : last - start].copy_(rows.to(out.device))
 
     def gather(self, rows: np.ndarray, out: torch.Tensor) -> None:
         """Fill ``out`` (n, d) with the given rows: int64, ascending, all of them stored."""
@@ -102,7 +107,13 @@ class ShardReader:
             bounds = np.searchsorted(rows, (shard.first_row, shard.first_row + shard.rows))
             if bounds[0] < bounds[1]:
                 local = torch.from_numpy(rows[slice(*bounds)] - shard.first_row)
-                taken = self._map(shard, 0, shard.rows).index_select(0, local)
+                mapped = np.memmap(  # private: torch wants a writable array, the file is never written
+                    shard_path(self.folder, shard.number),
+                    dtype=self._numpy_dtype,
+                    mode="c",
+                    shape=(shard.rows, self.dimension),
+                )
+                taken = torch.from_numpy(mapped).index_select(0, local)
                 out[slice(*bounds)].copy_(taken.to(out.device))
 
     def check_sizes(self) -> None:
@@ -146,13 +157,6 @@ class ShardReader:
         end = bisect_left(self.shards, stop, key=_first_row)
         return iter(self.shards[max(begin, 0) : end])
 
-    def _map(self, shard: Shard, start: int, count: int) -> torch.Tensor:
-        dtype = np.dtype(self.dtype).newbyteorder("<")
-        mapped = np.memmap(
-            shard_path(self.folder, shard.number),
-            dtype=dtype,
-            mode="c",  # private: torch wants a writable array, the file is never written
-            offset=start * self.dimension * dtype.itemsize,
-            shape=(count, self.dimension),
-        )
-        return torch.from_numpy(mapped)
+    @property
+    def _numpy_dtype(self) -> np.dtype:
+        return np.dtype(self.dtype).newbyteorder("<")

@@ -25,7 +25,8 @@ import numpy as np
 import torch
 
 from torch_radar import vector_exports
-from torch_radar.search import Hits, RowLists, exact_search
+from torch_radar.search import Hits, exact_search
+from torch_radar.search_documents import RowLists
 from torch_radar.vector_manifest import DuplicateDocnoError, Manifest, StoreError
 from torch_radar.vector_shards import DTYPES, ShardReader, write_shard
 

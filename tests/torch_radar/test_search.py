@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torch_radar.search import RowLists, exact_search
+from torch_radar.search import _FilteringScorer, _Scorer, exact_search
+from torch_radar.search_documents import RowLists
 from torch_radar.vector_shards import DTYPES, ShardReader, write_shard
 from torch_radar.vectors import VectorStore
 
@@ -47,7 +49,7 @@ def brute_force(vectors, queries, k, exclude, candidates):
 def searches(draw):
     seed = draw(st.integers(0, 2**32 - 1))
     random = np.random.default_rng(seed)
-    rows, queries, dimension = draw(st.integers(1, 150)), draw(st.integers(1, 20)), draw(st.integers(1, 12))
+    rows, queries, dimension = draw(st.integers(1, 300)), draw(st.integers(1, 20)), draw(st.integers(1, 12))
     # Small whole numbers: every product is exact, and ties abound.
     spread = draw(st.sampled_from([1, 3, 40]))
 
@@ -60,8 +62,8 @@ def searches(draw):
     return {
         "vectors": random.integers(-spread, spread + 1, size=(rows, dimension)).astype(np.float32),
         "queries": random.integers(-spread, spread + 1, size=(queries, dimension)).astype(np.float32),
-        "k": draw(st.integers(1, 200)),
-        "cuts": tuple(draw(st.lists(st.integers(1, 150), max_size=3))),
+        "k": draw(st.one_of(st.integers(1, 12), st.integers(1, 400))),
+        "cuts": tuple(draw(st.lists(st.integers(1, 300), max_size=3))),
         "dtype": draw(st.sampled_from(["float16", "float32"])),
         "block_rows": draw(st.sampled_from([7, 40, None])),
         "first_pass": draw(st.sampled_from(["bfloat16", "float32", "auto"])),
@@ -116,16 +118,70 @@ def test_recall_and_scores_are_those_of_float64(tmp_path, shape, first_pass):
     assert sum(found) / expected.size >= 0.9999 - 1 / expected.size  # a rounding tie at the end of one list
 
 
-def test_bfloat16_first_pass_keeps_documents_that_bfloat16_itself_would_rank_below_the_others(tmp_path):
-    # 1 + 2⁻⁹ rounds to 1 in bfloat16: only the float32 scores tell document 700 from the rest.
-    vectors = np.ones((1000, 64), dtype=np.float32)
-    vectors[700] += 2.0**-9
-    reader = stored(tmp_path, vectors)
-    query = np.ones((20, 64), dtype=np.float32)
+def test_bfloat16_first_pass_keeps_what_bfloat16_itself_would_rank_too_low(tmp_path):
+    # 1 + 2⁻⁸ − 2⁻¹⁰ is 1 in bfloat16. Row 700 is best with 256.05 against row 0's 256, and 255 in bfloat16.
+    vectors = np.full((1000, 256), 0.5, dtype=np.float32)
+    vectors[0] = 1
+    vectors[700] = 1 + 2.0**-8 - 2.0**-10
+    vectors[700, 0] = 0.3
     hits = exact_search(
-        reader, query, 1, exclude=nobody(20), candidates=nobody(20), first_pass="bfloat16", block_rows=100
+        stored(tmp_path, vectors),
+        np.ones((20, 256), dtype=np.float32),
+        1,
+        exclude=nobody(20),
+        candidates=nobody(20),
+        first_pass="bfloat16",
+        block_rows=100,
     )
     assert (hits.rows == 700).all()
+
+
+@pytest.mark.parametrize("scorer", [_Scorer, _FilteringScorer])
+def test_a_score_that_equals_the_kth_best_counts_because_blocks_come_in_any_order(tmp_path, scorer):
+    reader = stored(tmp_path, np.ones((100, 4), dtype=np.float32))
+    queries = torch.ones(20, 4)
+    built = scorer(queries) if scorer is _Scorer else scorer(queries, reader, 100)
+    threshold = np.full(20, 4, dtype=np.float32)
+    assert len(built.score(torch.ones(100, 4), None, threshold).scores) == 2000
+    assert len(built.score(torch.ones(100, 4), None, threshold + 1).scores) == 0
+
+
+def test_a_query_left_with_fewer_than_k_documents_keeps_all_of_them(tmp_path):
+    vectors = np.arange(300, dtype=np.float32)[:, None]
+    left = np.array([3, 120, 280])
+    hits = exact_search(
+        stored(tmp_path, vectors),
+        np.ones((2, 1), dtype=np.float32),
+        20,
+        exclude=RowLists.build([np.setdiff1d(np.arange(300), left), None]),
+        candidates=nobody(2),
+        block_rows=10,
+    )
+    assert hits.rows[0].tolist() == [280, 120, 3] + [-1] * 17
+    assert hits.rows[1].tolist() == list(range(299, 279, -1))
+
+
+def test_excluding_a_row_between_candidates_hides_no_candidate(tmp_path):
+    hits = exact_search(
+        stored(tmp_path, np.ones((100, 2), dtype=np.float32)),
+        np.ones((1, 2), dtype=np.float32),
+        5,
+        exclude=RowLists.build([np.array([13, 15])]),
+        candidates=RowLists.build([np.array([9, 14, 15, 40])]),
+    )
+    assert hits.rows.tolist() == [[9, 14, 40, -1, -1]]
+
+
+def test_the_same_search_gives_the_same_bits_whatever_thread_takes_which_block(tmp_path):
+    random = np.random.default_rng(4)
+    reader = stored(tmp_path, random.standard_normal((20_000, 32)).astype(np.float32) + 2)
+    queries = random.standard_normal((64, 32)).astype(np.float32) + 2
+    arguments = {"exclude": nobody(64), "candidates": nobody(64), "first_pass": "bfloat16", "block_rows": 256}
+    first = exact_search(reader, queries, 50, **arguments)
+    for _ in range(5):
+        again = exact_search(reader, queries, 50, **arguments)
+        np.testing.assert_array_equal(again.scores.view(np.int32), first.scores.view(np.int32))
+        np.testing.assert_array_equal(again.rows, first.rows)
 
 
 def test_many_queries_are_searched_in_batches(tmp_path):
@@ -135,6 +191,26 @@ def test_many_queries_are_searched_in_batches(tmp_path):
     exclude = [random.integers(0, 300, size=3) for _ in queries]
     hits = exact_search(stored(tmp_path, vectors), queries, 5, exclude=RowLists.build(exclude), candidates=nobody(600))
     np.testing.assert_array_equal(hits.rows, brute_force(vectors, queries, 5, exclude, [None] * 600))
+
+
+def test_search_leaves_the_number_of_threads_as_it_was(tmp_path):
+    reader = stored(tmp_path, np.ones((50, 4), dtype=np.float32))
+    queries = np.ones((2, 4), dtype=np.float32)
+
+    def search_and_count(_: int) -> int:
+        exact_search(reader, queries, 1, exclude=nobody(2), candidates=nobody(2), block_rows=5)
+        return torch.get_num_threads()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with ThreadPoolExecutor(4) as pool:  # threads that start with what a search may have left behind
+            assert set(pool.map(search_and_count, range(20))) == {2}
+        assert search_and_count(0) == 2
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_products_stay_float32_where_the_program_allows_less(tmp_path):

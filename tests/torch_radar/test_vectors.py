@@ -238,6 +238,8 @@ def test_damaged_shards_are_named(store):
     shard.write_bytes(content[:-1])
     with pytest.raises(StoreError, match="00000001.bin is 111 bytes long instead of 112"):
         VectorStore.open(store.path)
+    with pytest.raises(StoreError, match="00000001.bin was cut while it was read"):
+        store.search(UNIT, 1)  # opened before
     shard.unlink()
     with pytest.raises(StoreError, match="00000001.bin is missing"):
         VectorStore.open(store.path)
