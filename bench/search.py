@@ -172,11 +172,14 @@ def product_torch(folder: Path, k: int, threads: int) -> tuple[Callable[[], Any]
 
 
 def stored_as_float32(folder: Path) -> np.ndarray:
+    """The store's rows as one float32 matrix, filled shard by shard."""
     dimension = np.load(folder / "queries.npy", mmap_mode="r").shape[1]
     shards = sorted((folder / "store" / "shards").iterdir())
-    return np.concatenate([np.fromfile(shard, dtype="<f2").astype(np.float32) for shard in shards]).reshape(
-        -1, dimension
-    )
+    rows = [shard.stat().st_size // (2 * dimension) for shard in shards]
+    vectors = np.empty((sum(rows), dimension), dtype=np.float32)
+    for shard, stop, count in zip(shards, np.cumsum(rows), rows, strict=True):
+        vectors[stop - count : stop] = np.fromfile(shard, dtype="<f2").reshape(count, dimension)
+    return vectors
 
 
 def resident_mib() -> int:
