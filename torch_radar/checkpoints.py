@@ -92,7 +92,8 @@ _RELEASED = (
         "RaDeR_gte_Qwen2-7B_MATH_LLMq_CoT_lexical",
         "Alibaba-NLP/gte-Qwen2-7B-instruct",
         "Apache-2.0",
-        "paper row 'gte-Qwen2-7B, MATH llmq+CoT+lexical': BRIGHT 25.5",
+        "paper row 'gte-Qwen2-7B, MATH llmq+CoT+lexical': BRIGHT 25.5. Whether it attends in both directions is read "
+        "from its own config.json (is_causal), which transformers 5 honours and older ones did not",
     ),
     _retriever(
         "RaDeR_Qwen25_3B_NuminaMath_MATH_allquerytypes",  # the underscore before 3B is the real name

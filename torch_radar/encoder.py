@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import normalize
 from tqdm.auto import tqdm
 
-from torch_radar.batching import default_batch_tokens, pad_right, prepare_ahead, run_batches, windows
+from torch_radar.batching import default_batch_tokens, pad_right, prepare_ahead, run_batches, to_device, windows
 from torch_radar.checkpoints import Checkpoint, CheckpointError, resolve
 from torch_radar.loading import LazyModel
 from torch_radar.templates import TextTemplate, frame_texts, framing, text_template
@@ -87,8 +87,14 @@ class Encoder:
             raise CheckpointError(f"{self.checkpoint.name} is a {self.checkpoint.kind}: use Reranker for it")
         self.instruction = instruction
         self.template = text_template(self.checkpoint.template if template is None else template)  # type: ignore[arg-type]
-        self.max_query_tokens = max_query_tokens or self.checkpoint.max_tokens
-        self.max_document_tokens = max_document_tokens or self.checkpoint.max_tokens
+        if self.checkpoint.pooling == "last_token" and not self.template.ends_with_eos:
+            raise ValueError(
+                f"{self.checkpoint.name} pools at EOS, and the template {self.template.name!r} ends without one: "
+                "choose another template"
+            )
+        limit = self.checkpoint.max_tokens
+        self.max_query_tokens = limit if max_query_tokens is None else max_query_tokens
+        self.max_document_tokens = limit if max_document_tokens is None else max_document_tokens
         self.model = LazyModel(self.checkpoint, device=device, dtype=dtype, attention=attention)
         self.batch_tokens = batch_tokens or default_batch_tokens(self.device)
         self.progress = progress
@@ -202,6 +208,11 @@ class Encoder:
         shortest = len(frame) + 1
         if max_tokens < shortest:
             raise ValueError(f"a limit of {max_tokens} tokens leaves no room for any text: use {shortest} or more")
+        longest = self.model.loaded.max_positions
+        if max_tokens > longest:
+            raise ValueError(
+                f"{self.checkpoint.name} reads {longest} tokens at most, not {max_tokens}: lower the limit"
+            )
         tokenised = prepare_ahead(
             windows(strings, window), lambda texts: frame_texts(tokenizer, texts, frame, max_tokens)
         )
@@ -215,12 +226,17 @@ class Encoder:
         vectors = torch.empty((len(sequences), self.dimension), dtype=torch.float32, device=self.device)
 
         def forward(rows: np.ndarray) -> None:
+            places = to_device(torch.from_numpy(rows), self.device)
             ids, row_lengths = pad_right([sequences[row] for row in rows], self.device)
-            vectors[torch.from_numpy(rows).to(self.device)] = self._pooled(ids, row_lengths)
+            vectors[places] = self._pooled(ids, row_lengths)
             bar.update(len(rows))
 
-        # A budget that had to shrink stays shrunk for the windows that follow.
-        self.batch_tokens = run_batches(lengths, self.batch_tokens, forward)
+        # Every window begins with the same budget, so that it always meets the same batches.
+        run_batches(lengths, self.batch_tokens, forward)
+        if not bool(vectors.isfinite().all()):
+            raise ValueError(
+                f"{self.checkpoint.name} gave vectors that are not finite in {self.dtype}: use another dtype"
+            )
         return vectors.cpu().numpy()
 
     def _pooled(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

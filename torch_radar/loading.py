@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
+_DIGESTED = (
+    "config.json",
+    "adapter_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+)
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _SAMPLE_BYTES = 4096
 
@@ -41,6 +49,7 @@ class LoadedModel:
         dtype: The precision of its weights and activations.
         is_causal: Whether a token's hidden state ignores later tokens, as measured on this module.
         dimension: Size of a hidden state.
+        max_positions: The most tokens it can read.
     """
 
     model: PreTrainedModel
@@ -49,6 +58,7 @@ class LoadedModel:
     dtype: torch.dtype
     is_causal: bool
     dimension: int
+    max_positions: int
 
     @property
     def backbone(self) -> PreTrainedModel:
@@ -93,6 +103,7 @@ class LazyModel:
         return {
             "checkpoint": self.checkpoint.name,
             "revision": self.checkpoint.revision,
+            "base": self.checkpoint.base if self.checkpoint.is_adapter else None,
             "device": str(self.device),
             "dtype": str(self.dtype).removeprefix("torch."),
             "attention": self.attention,
@@ -154,7 +165,7 @@ def weights_folder(name: str, revision: str | None = None) -> Path:
         from huggingface_hub import snapshot_download
 
         try:
-            folder = Path(snapshot_download(name, revision=revision, allow_patterns=_FILES))
+            folder = Path(snapshot_download(name, revision=revision, allow_patterns=_FILES, ignore_patterns=["*/*"]))
         except Exception as error:  # the hub client raises a dozen unrelated types; all mean the same to a user
             raise CheckpointError(
                 f"could not fetch {name!r} from the hub ({type(error).__name__}). With a network, check the name and "
@@ -167,14 +178,14 @@ def weights_folder(name: str, revision: str | None = None) -> Path:
 
 
 def weights_digest(folder: Path) -> str:
-    """Returns a short digest of tokenizer and weights, read from headers and the head of every tensor.
+    """Returns a short digest of configuration, tokenizer and weights, of these the head of every tensor.
 
     It takes milliseconds for a 15 GB checkpoint and changes whenever any layer was trained.
     """
     digest = hashlib.blake2b(digest_size=16)
-    tokenizer = folder / "tokenizer.json"
-    if tokenizer.is_file():
-        digest.update(tokenizer.read_bytes())
+    for path in (folder / name for name in _DIGESTED):
+        if path.is_file():
+            digest.update(path.name.encode() + path.read_bytes())
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as file:
             (header_size,) = struct.unpack("<Q", file.read(8))
@@ -216,18 +227,26 @@ def load(
         if not (folder / "tokenizer_config.json").is_file():
             tokenizer_folder = base_folder
         model = _load_adapter(checkpoint, base_folder, folder, attention)
+    elif (folder / "adapter_config.json").is_file():
+        raise CheckpointError(f"{folder} holds a LoRA adapter: say is_adapter=True and name its base")
     else:
         model = _load_weights(checkpoint, folder, dtype, attention)
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, trust_remote_code=False)
-    model.to(device=device, dtype=dtype).eval().requires_grad_(False)  # type: ignore[call-arg]
-    backbone = getattr(model, model.base_model_prefix, model)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(device=device, dtype=dtype)
+    # Buffers keep their precision: rotary frequencies rounded to bfloat16 turn every vector past a few hundred tokens.
+    model.to(device).eval().requires_grad_(False)  # type: ignore[arg-type]
+    is_causal = _measure_causality(getattr(model, model.base_model_prefix, model), device)
+    if checkpoint.pooling == "last_token" and not is_causal:
+        logger.warning("%s attends in both directions, as its config.json asks: the slower masked path", folder)
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
         device=device,
         dtype=dtype,
-        is_causal=_measure_causality(backbone, device),
+        is_causal=is_causal,
         dimension=int(model.config.hidden_size),
+        max_positions=int(model.config.max_position_embeddings),
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from torch_radar.batching import default_batch_tokens, pad_right, run_batches
+from torch_radar.batching import default_batch_tokens, pad_right, run_batches, to_device
 from torch_radar.checkpoints import Checkpoint, CheckpointError, resolve
 from torch_radar.encoder import TextError, require_text
 from torch_radar.loading import LazyModel, LoadedModel
@@ -65,7 +65,7 @@ class Reranker:
         if self.checkpoint.kind != "reranker":
             raise CheckpointError(f"{self.checkpoint.name} is a {self.checkpoint.kind}: use Encoder for it")
         self.template = pair_template(self.checkpoint.template if template is None else template)  # type: ignore[arg-type]
-        self.max_tokens = max_tokens or self.checkpoint.max_tokens
+        self.max_tokens = self.checkpoint.max_tokens if max_tokens is None else max_tokens
         self.model = LazyModel(self.checkpoint, device=device, dtype=dtype, attention=attention)
         self.batch_tokens = batch_tokens or default_batch_tokens(self.device)
         self.progress = progress
@@ -126,14 +126,20 @@ class Reranker:
             raise TextError(min(p for positions in documents.values() for p in positions), str(error)) from error
         shared = _common_prefix(sequences) if self.loaded.is_causal and len(sequences) > 1 else 0
         prefix = self._prefix_states(sequences[0][:shared]) if shared else None
-        lengths = np.array([len(s) - shared for s in sequences])
+        # A row also holds its own keys and values of the prefix: about half of what a token costs while it is computed.
+        lengths = np.array([len(s) - shared + shared // 2 for s in sequences])
         logits = torch.empty(len(sequences), dtype=torch.float32, device=self.device)
 
         def forward(rows: np.ndarray) -> None:
+            places = to_device(torch.from_numpy(rows), self.device)
             ids, row_lengths = pad_right([sequences[row][shared:] for row in rows], self.device)
-            logits[torch.from_numpy(rows).to(self.device)] = self._logits(ids, row_lengths, prefix)
+            logits[places] = self._logits(ids, row_lengths, prefix)
 
-        self.batch_tokens = run_batches(lengths, self.batch_tokens, forward)
+        run_batches(lengths, self.batch_tokens, forward)
+        if not bool(logits.isfinite().all()):
+            raise ValueError(
+                f"{self.checkpoint.name} gave scores that are not finite in {self.model.dtype}: use another dtype"
+            )
         return logits.cpu().numpy()
 
     def _prefix_states(self, ids: Sequence[int]) -> DynamicCache:
@@ -156,7 +162,7 @@ class Reranker:
 
 
 def _repeated(prefix: DynamicCache, rows: int) -> DynamicCache:
-    """A cache of its own for every row of a batch; nothing is copied until the batch's own states are added."""
+    """A cache that holds the prefix once for every row of a batch."""
     from transformers import DynamicCache
 
     layers: list[Any] = prefix.layers

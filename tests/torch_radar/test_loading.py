@@ -1,5 +1,6 @@
 """Weights are loaded whole, merged in float32, and verified."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,6 +73,20 @@ def test_lora_is_merged_in_float32_before_the_cast(lora_retriever: Checkpoint) -
     in_float32 = load(lora_retriever).model
     for ours, exact in zip(in_bfloat16.parameters(), in_float32.parameters(), strict=True):
         assert torch.equal(ours, exact.bfloat16())
+
+
+def test_rotary_frequencies_stay_float32_in_a_bfloat16_model(lora_retriever: Checkpoint, tiny_qwen2: Path) -> None:
+    for checkpoint in (lora_retriever, retriever(tiny_qwen2)):
+        model = load(checkpoint, "bfloat16").model
+        assert model.rotary_emb.inv_freq.dtype == torch.float32
+        assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+
+
+def test_an_adapter_taken_for_merged_weights_is_refused(lora_retriever: Checkpoint) -> None:
+    shutil.copy(Path(lora_retriever.base) / "model.safetensors", lora_retriever.name)
+    with pytest.raises(CheckpointError, match="holds a LoRA adapter"):
+        load(replace(lora_retriever, is_adapter=False))
+    (Path(lora_retriever.name) / "model.safetensors").unlink()
 
 
 def test_an_adapter_over_the_wrong_base_is_refused(lora_retriever: Checkpoint, tmp_path: Path) -> None:
