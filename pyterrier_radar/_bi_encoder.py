@@ -14,7 +14,7 @@ from tqdm import tqdm
 from pyterrier_radar import _frames
 from pyterrier_radar._equality import EqualBySettings
 from torch_radar.checkpoints import Checkpoint
-from torch_radar.encoder import Encoder, require_text
+from torch_radar.encoder import Encoder, require_texts
 from torch_radar.templates import TextTemplate
 
 # An indexing pipeline hands over this many documents at once (it reads the `batch_size` of its stages); the
@@ -242,6 +242,6 @@ def _encode_distinct(encode: Callable[[list[str]], np.ndarray], texts: Iterable[
         # pyterrier-dr wraps texts in a progress bar; the encoder has one that shows real progress.
         texts.close()
         texts = texts.iterable
-    once, rows = _frames.distinct(require_text(i, text) for i, text in enumerate(texts))
+    once, rows = _frames.distinct(require_texts(texts))
     encoded = encode(once)
     return encoded if len(once) == len(rows) else encoded[rows]

@@ -48,13 +48,14 @@ def build_bm25(path: str | Path, documents: Iterable[Mapping[str, Any]]) -> Pisa
     """
     path = Path(path)
     if not path.exists():
-        partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
         path.parent.mkdir(parents=True, exist_ok=True)
+        # a folder of this run alone: what a killed run left, and a worker of it that still writes, are elsewhere
+        workplace = Path(tempfile.mkdtemp(prefix=f"{path.name}.partial-", dir=path.parent))
         try:
-            _build(partial, _with_terms(documents))
-            _install(partial, path)
+            _build(workplace / "index", _with_terms(documents))
+            _install(workplace / "index", path)
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(workplace, ignore_errors=True)
     return PisaIndex(str(path), text_field="text", stemmer=STEMMER)
 
 

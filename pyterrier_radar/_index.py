@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pyterrier_radar._bi_encoder import RadarBiEncoder
 
 _READ_ROWS = 4096
+# What may lie in the folder of an index before its vectors do: what it is to be an index of, and an unborn store.
+_OWN_FILES = ("collection.json", "shards", "manifest.sqlite.new")
 
 
 class RadarIndex(EqualBySettings, pt.Artifact, pt.Indexer):
@@ -166,6 +168,20 @@ class RadarIndex(EqualBySettings, pt.Artifact, pt.Indexer):
 
     def __bool__(self) -> bool:
         return True
+
+    def require_own_folder(self) -> None:
+        """Checks that an index may be made at this path.
+
+        Raises:
+            ValueError: The folder holds something that is no RadarIndex.
+        """
+        if VectorStore.exists(self.path) or not self.path.exists():
+            return
+        strangers = sorted(entry.name for entry in self.path.iterdir() if entry.name not in _OWN_FILES)
+        if strangers:
+            raise ValueError(
+                f"{self.path} holds {strangers[0]!r} and is no RadarIndex: choose a new folder, so that nothing is lost"
+            )
 
     def complete_store(self) -> VectorStore:
         """The vectors, once an indexing run is complete.

@@ -78,6 +78,7 @@ class RadarIndexer(pt.Indexer):
     def _existing(self) -> tuple[VectorStore | None, int]:
         """The store to go on with, if there is one, and the row at which its last run began."""
         path = self._index.path
+        self._index.require_own_folder()
         if self.mode == "overwrite" or not VectorStore.exists(path):
             return None, 0
         store = VectorStore.open(path)
@@ -85,7 +86,7 @@ class RadarIndexer(pt.Indexer):
         if self.mode == "create" and store.is_complete:
             raise ValueError(
                 f"{path} holds a complete index of {base} documents: use indexer(mode='append') to add documents, "
-                "indexer(mode='overwrite') to replace it, or another path"
+                "indexer(mode='overwrite') to replace it, or another path; built() tells beforehand"
             )
         if self.mode == "create" and base > 0:
             raise ValueError(

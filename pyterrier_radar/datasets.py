@@ -4,12 +4,13 @@
 :class:`RadarDatasetProvider`; :class:`LocalDataset` offers the same interface over files.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
 import pyterrier as pt
 
+from pyterrier_radar._equality import EqualBySettings
 from pyterrier_radar._files import EmptyText, read_documents, read_queries
 from pyterrier_radar._trec import has_positives, read_qrels
 
@@ -137,7 +138,7 @@ class LocalDataset(pt.datasets.Dataset):
         return f"LocalDataset({', '.join(f'{k}={str(v)!r}' for k, v in files.items() if v)})"
 
 
-class _TextLoader(pt.Transformer):
+class _TextLoader(EqualBySettings, pt.Transformer):
     """Adds document fields by docno in one pass over the file; it holds only the documents asked for."""
 
     schematic = {"label": "TextLoader"}
@@ -173,6 +174,14 @@ class _TextLoader(pt.Transformer):
     def fuse_rank_cutoff(self, k: int) -> pt.Transformer:
         """Moves a rank cut-off in front, so that fewer texts are read."""
         return pt.RankCutoff(k) >> self
+
+    def __repr__(self) -> str:
+        return f"{self.dataset!r}.text_loader({self.fields!r})"
+
+    def _settings_key(self) -> Hashable:
+        dataset = self.dataset
+        fields = self.fields if isinstance(self.fields, str) else tuple(self.fields)
+        return (str(dataset.docs), dataset.text_field, dataset.empty_text, fields)
 
     def _field_names(self) -> list[str]:
         if self.fields != "*":

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -48,19 +46,3 @@ def test_the_core_imports_no_ir_framework_outside_its_exports() -> None:
     for path in _files("torch_radar"):
         strangers = _imports(path) & FRAMEWORKS
         assert not strangers, f"{path.name} imports {strangers}"
-
-
-def test_importing_pyterrier_radar_loads_nothing_heavy() -> None:
-    code = (
-        "import sys, pyterrier, pyterrier_radar;"
-        "heavy = {'torch', 'transformers', 'pyterrier_dr', 'sentence_transformers', 'peft'} & set(sys.modules);"
-        "print(','.join(sorted(heavy)))"
-    )
-    loaded_before = subprocess.run(
-        [sys.executable, "-c", code.replace(", pyterrier_radar", "")],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert loaded == loaded_before

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -184,8 +185,10 @@ def resolve(name: str | Path | Checkpoint | None) -> Checkpoint:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _from_folder(folder)
+    close = get_close_matches(f"Raderspace/{Path(name).name}", CHECKPOINTS, n=1, cutoff=0.8)
+    hint = f" (did you mean {close[0]}?)" if close else ""
     raise CheckpointError(
-        f"unknown checkpoint {str(name)!r}: it is neither a folder nor one of\n  "
+        f"unknown checkpoint {str(name)!r}{hint}: it is neither a folder nor one of\n  "
         + "\n  ".join(CHECKPOINTS)
         + "\nFor another model give a Checkpoint(...) with its template and pooling, or a folder with radar.json"
     )

@@ -45,6 +45,18 @@ def require_text(position: int, text: object) -> str:
     raise TextError(position, problem + ": fill it in or drop the record")
 
 
+def require_texts(texts: Iterable[str]) -> Iterator[str]:
+    """Passes texts on, each checked by :func:`require_text`.
+
+    Raises:
+        TextError: If a text is not a string.
+        ValueError: If ``texts`` is one string: its characters would be taken for texts.
+    """
+    if isinstance(texts, str):
+        raise ValueError(f"give a list of texts, not the one text {texts[:40]!r}")
+    return (require_text(position, text) for position, text in enumerate(texts))
+
+
 class Encoder:
     """A retriever checkpoint: queries and documents to float32 unit vectors (RaDeR §5).
 
@@ -84,7 +96,7 @@ class Encoder:
     ) -> None:
         self.checkpoint = resolve(checkpoint)
         if self.checkpoint.kind != "retriever":
-            raise CheckpointError(f"{self.checkpoint.name} is a {self.checkpoint.kind}: use Reranker for it")
+            raise CheckpointError(f"{self.checkpoint.name} is a {self.checkpoint.kind}, and a retriever is needed here")
         self.instruction = instruction
         self.template = text_template(self.checkpoint.template if template is None else template)  # type: ignore[arg-type]
         if self.checkpoint.pooling == "last_token" and not self.template.ends_with_eos:
@@ -162,7 +174,7 @@ class Encoder:
         Raises:
             TextError: If a text is not a string.
         """
-        strings = (self.template.query(require_text(i, text), self.instruction) for i, text in enumerate(texts))
+        strings = (self.template.query(text, self.instruction) for text in require_texts(texts))
         return self._encode_all(strings, self.max_query_tokens, _length(texts), "queries")
 
     def encode_documents(self, texts: Iterable[str]) -> np.ndarray:
@@ -177,7 +189,7 @@ class Encoder:
         Raises:
             TextError: If a text is not a string.
         """
-        strings = (self.template.document(require_text(i, text)) for i, text in enumerate(texts))
+        strings = (self.template.document(text) for text in require_texts(texts))
         return self._encode_all(strings, self.max_document_tokens, _length(texts), "documents")
 
     def iter_documents(self, texts: Iterable[str], *, window: int = WINDOW) -> Iterator[np.ndarray]:
@@ -193,7 +205,7 @@ class Encoder:
         Yields:
             float32 (window, dimension) unit rows in input order, the last one shorter.
         """
-        strings = (self.template.document(require_text(i, text)) for i, text in enumerate(texts))
+        strings = (self.template.document(text) for text in require_texts(texts))
         yield from self._encode_windows(strings, self.max_document_tokens, window, _length(texts), "documents")
 
     def _encode_all(self, strings: Iterable[str], max_tokens: int, total: int | None, unit: str) -> np.ndarray:

@@ -63,7 +63,7 @@ class Reranker:
             )
         self.checkpoint = resolve(checkpoint)
         if self.checkpoint.kind != "reranker":
-            raise CheckpointError(f"{self.checkpoint.name} is a {self.checkpoint.kind}: use Encoder for it")
+            raise CheckpointError(f"{self.checkpoint.name} is a {self.checkpoint.kind}, and a reranker is needed here")
         self.template = pair_template(self.checkpoint.template if template is None else template)  # type: ignore[arg-type]
         self.max_tokens = self.checkpoint.max_tokens if max_tokens is None else max_tokens
         self.model = LazyModel(self.checkpoint, device=device, dtype=dtype, attention=attention)

@@ -17,6 +17,8 @@ from pyterrier_radar._exclude import EXCLUDED_LABEL
 from pyterrier_radar._files import EmptyText
 from pyterrier_radar.commands._frame import note
 from pyterrier_radar.datasets import LocalDataset
+from torch_radar.checkpoints import SMALL_DEFAULT, Checkpoint
+from torch_radar.instructions import instruction_for_dataset
 
 _USUAL_QUERY_FIELDS = ("query", "text", "title")
 
@@ -162,6 +164,19 @@ def load_task(collection: Collection, *, variant: str | None, exclude_self: bool
         excluded = {qid: sorted({*excluded.get(qid, []), qid}) for qid in topics["qid"]}
         qrels = qrels[qrels["qid"] != qrels["docno"]]
     return Task(topics, qrels.reset_index(drop=True), excluded)
+
+
+def resolve_instruction(choice: str, dataset: str | None, checkpoint: Checkpoint) -> str:
+    """The instruction for queries: as given, or for ``"auto"`` the benchmark's own.
+
+    The small default was trained with none, so ``"auto"`` gives it none.
+    """
+    if choice != "auto":
+        return choice
+    instruction = "" if checkpoint.name == SMALL_DEFAULT.name else instruction_for_dataset(dataset or "")
+    if instruction:
+        note(f"instruction: {instruction!r}")
+    return instruction
 
 
 def cache_folder(collection: Collection, *settings: object) -> Path:

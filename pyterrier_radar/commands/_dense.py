@@ -5,11 +5,11 @@ import os
 from pathlib import Path
 
 from pyterrier_radar import RadarBiEncoder, RadarIndex
-from pyterrier_radar.commands._collection import Collection, cache_folder
+from pyterrier_radar.commands._collection import Collection, cache_folder, resolve_instruction
 from pyterrier_radar.commands._frame import note
 from pyterrier_radar.commands._options import StoreDtype
+from torch_radar.checkpoints import resolve
 from torch_radar.encoder import Encoder
-from torch_radar.instructions import instruction_for_dataset
 
 _RECORD = "collection.json"
 
@@ -37,25 +37,48 @@ def open_dense_index(
         path = cache_folder(collection, "dense", settings, dtype, collection.empty_text)
     at_empty = "encode" if collection.empty_text == "keep" else collection.empty_text
     index = RadarIndex(path, encoder, dtype=dtype, empty_text=at_empty, verbose=True)
-    record = path / _RECORD
-    content = {"collection": collection.name, "documents": collection.fingerprint()}
+    _claim(index, collection)
     if index.built():
         index.query_encoder  # noqa: B018 (refuses another model's vectors before anything is computed)
-        if not record.exists():
-            note(f"{path} does not say what it is an index of: taking it for {collection.name}")
-        elif json.loads(record.read_text("utf-8"))["documents"] != content["documents"]:
-            raise ValueError(
-                f"{path} is an index of other documents than those of {collection.name} (or of an older state of "
-                "them): name another folder with --index, or remove this one"
-            )
         return RadarIndex(path, encoder)
     note(f"indexing {collection.name} with {encoder.encoder.checkpoint.name} in {path}")
-    path.parent.mkdir(parents=True, exist_ok=True)
     index.index(collection.documents())
+    return RadarIndex(path, encoder)
+
+
+def _claim(index: RadarIndex, collection: Collection) -> None:
+    """Writes down what is indexed before the first document is stored, and refuses anything else from then on.
+
+    A finished index must be of the same documents. An interrupted one goes on with documents of the same docnos
+    (the index checks them) read from the same field, so that a bad record can be mended and the run resumed.
+    """
+    record = index.path / _RECORD
+    content = {
+        "collection": collection.name,
+        "documents": collection.fingerprint(),
+        "text_field": collection.text_field,
+    }
+    index.require_own_folder()
+    if len(index) and record.exists():
+        known = json.loads(record.read_text("utf-8"))
+        if index.built() and known["documents"] != content["documents"]:
+            raise ValueError(
+                f"{index.path} is an index of other documents than those of {collection.name} (or of an older state "
+                "of them): name another folder with --index, or remove this one"
+            )
+        if known["text_field"] != content["text_field"]:
+            raise ValueError(
+                f"{index.path} was begun with the text field {known['text_field']!r}, not {content['text_field']!r}: "
+                "name the same field, or another folder with --index"
+            )
+        if index.built():
+            return
+    elif len(index):
+        note(f"{index.path} does not say what it is an index of: taking it for {collection.name}")
+    index.path.mkdir(parents=True, exist_ok=True)
     partial = record.with_name(_RECORD + ".partial")
     partial.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
     os.replace(partial, record)
-    return RadarIndex(path, encoder)
 
 
 def reopen_dense_index(
@@ -72,7 +95,7 @@ def reopen_dense_index(
     Args:
         path: the folder of the index.
         model: a checkpoint whose vectors fit those of the index.
-        instruction: for the queries; empty takes the one the index remembers, ``"auto"`` the dataset's own.
+        instruction: for the queries; ``"auto"`` takes the dataset's own, else the one the index remembers.
         dataset: where the queries come from, for ``"auto"``.
         device: where queries are encoded.
         dtype: precision in which queries are encoded.
@@ -85,13 +108,12 @@ def reopen_dense_index(
     stored = index.encoder
     if stored is None and model is None:
         raise ValueError(f"{path} holds vectors made elsewhere: name the model that made them (--model)")
-    if instruction == "auto":
-        instruction = instruction_for_dataset(dataset or "")
-    elif not instruction and stored is not None:
-        instruction = stored.instruction
+    checkpoint = stored.checkpoint if model is None and stored else resolve(model)
+    remembered = stored.instruction if stored and instruction == "auto" else ""
     encoder = Encoder(
-        model or (stored.checkpoint if stored else None),
-        instruction=instruction,
+        checkpoint,
+        instruction=resolve_instruction(instruction, dataset, checkpoint) or remembered,
+        max_query_tokens=stored.max_query_tokens if stored else None,
         max_document_tokens=stored.max_document_tokens if stored else None,
         device=device,
         dtype=dtype,

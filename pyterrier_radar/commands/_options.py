@@ -47,7 +47,7 @@ Dtype = Annotated[
 ]
 Instruction = Annotated[
     str,
-    typer.Option(help="Text inside the query prefix; 'auto' takes the benchmark's own.", show_default=False),
+    typer.Option(help="Text inside the query prefix; auto: the benchmark's own, where it has one."),
 ]
 ExcludeSelf = Annotated[
     bool, typer.Option("--exclude-self", help="Leave the document whose docno is the qid out of its ranking.")

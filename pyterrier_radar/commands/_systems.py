@@ -52,6 +52,8 @@ def parse_systems(names: str, *, reranker: str | None) -> list[str]:
     if unknown or not systems:
         named = ", ".join(map(repr, unknown)) or repr(names)
         raise ValueError(f"unknown system {named}: choose from {', '.join(SYSTEMS)}")
+    if "reranked" not in systems and reranker is not None:
+        raise ValueError("--reranker is for the system reranked: add it to --systems")
     if "reranked" in systems and reranker is None:
         raise ValueError("the system reranked needs a reranker: name one (--reranker Raderspace/… or a folder)")
     return systems

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pyterrier_radar.commands import _options as option
-from pyterrier_radar.commands._frame import Debug, Json, framed, note, render
+from pyterrier_radar.commands._frame import Debug, Json, framed, render
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,8 +28,13 @@ def evaluate(
     empty_text: option.EmptyTextOption = "error",
     exclude_self: option.ExcludeSelf = False,
     systems: Annotated[
-        str, typer.Option(help="Of bm25, dense, hybrid, scored, reranked, joined by commas.")
-    ] = "bm25,dense,hybrid,scored",
+        str | None,
+        typer.Option(
+            help="Of bm25, dense, hybrid, scored, reranked, joined by commas; else the first four, and the last where "
+            "a reranker is named.",
+            show_default=False,
+        ),
+    ] = None,
     measures: Annotated[str, typer.Option(help="Names of ir_measures, joined by blanks.")] = MEASURES,
     model: option.Model = None,
     reranker: Annotated[str | None, typer.Option(help="Reranker: a Raderspace name or a folder.")] = None,
@@ -54,21 +59,21 @@ def evaluate(
     are removed from every ranking. Indexes are built once and kept in the cache.
     """
     from pyterrier_radar import RadarBiEncoder, RadarReranker
-    from pyterrier_radar.commands._collection import load_task, open_collection
+    from pyterrier_radar.commands._collection import load_task, open_collection, resolve_instruction
     from pyterrier_radar.commands._measures import parse_measures
     from pyterrier_radar.commands._runs import RunFolder
     from pyterrier_radar.commands._systems import Settings, Systems, parse_systems
-    from torch_radar.checkpoints import SMALL_DEFAULT
-    from torch_radar.instructions import instruction_for_dataset
+    from torch_radar.checkpoints import SMALL_DEFAULT, resolve
 
+    if systems is None:
+        systems = "bm25,dense,hybrid,scored" + (",reranked" if reranker else "")
     names, wanted = parse_systems(systems, reranker=reranker), parse_measures(measures)
     if not 0 <= alpha <= 1:
         raise ValueError(f"--alpha is the weight of the dense ranking, from 0 to 1, not {alpha}")
     collection = open_collection(dataset, docs, queries, qrels, text_field=text_field, empty_text=empty_text)
-    if instruction == "auto":  # the small default was trained with none
-        instruction = instruction_for_dataset(dataset or "") if model else ""
-        note(f"instruction: {instruction!r}")
-    encoder = RadarBiEncoder(model or SMALL_DEFAULT, instruction=instruction, device=device, dtype=dtype, verbose=True)
+    checkpoint = resolve(model or SMALL_DEFAULT)
+    instruction = resolve_instruction(instruction, dataset, checkpoint)
+    encoder = RadarBiEncoder(checkpoint, instruction=instruction, device=device, dtype=dtype, verbose=True)
     rerank = RadarReranker(reranker, device=device, dtype=dtype, verbose=True) if reranker else None
     task = load_task(collection, variant=topics_variant, exclude_self=exclude_self)
     bench = Systems(

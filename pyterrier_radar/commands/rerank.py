@@ -28,7 +28,7 @@ def rerank(
         typer.Option(help="Cosine of a retriever, or logit of a reranker; else what the model is.", show_default=False),
     ] = None,
     depth: Annotated[int, typer.Option(min=1, help="Documents of each query to rerank; the rest is dropped.")] = 100,
-    instruction: option.Instruction = "",
+    instruction: option.Instruction = "auto",
     device: option.Device = None,
     dtype: option.Dtype = None,
     json_: Json = False,
@@ -37,9 +37,8 @@ def rerank(
     """Rerank a TREC run with a RaDeR retriever or reranker."""
     from pyterrier_radar import RadarBiEncoder, RadarReranker
     from pyterrier_radar._trec import read_run, write_run
-    from pyterrier_radar.commands._collection import open_collection
+    from pyterrier_radar.commands._collection import open_collection, resolve_instruction
     from torch_radar.checkpoints import SMALL_DEFAULT, resolve
-    from torch_radar.instructions import instruction_for_dataset
 
     if dataset is None and (docs is None or queries is None):
         raise ValueError("reranking needs the texts of queries and documents: give --dataset, or --queries and --docs")
@@ -47,18 +46,17 @@ def rerank(
     actual = "scorer" if checkpoint.kind == "retriever" else "reranker"
     if kind is not None and kind != actual:
         raise ValueError(f"{checkpoint.name} is a {checkpoint.kind}: leave --kind out, or name another model")
-    if instruction == "auto":
-        instruction = instruction_for_dataset(dataset or "")
+    if actual == "reranker" and instruction not in ("", "auto"):
+        raise ValueError("an instruction belongs to retrievers; the form of a reranker's pair is in its checkpoint")
     collection = open_collection(dataset, docs, queries, text_field=text_field, empty_text=empty_text)
     topics, candidates = collection.topics(topics_variant), read_run(run_in)
     if unknown := set(candidates["qid"]) - set(topics["qid"]):
         raise ValueError(f"{run_in} ranks for query {min(unknown)!r}, which {collection.name} does not have")
     candidates = candidates[candidates["rank"] < depth].merge(topics, on="qid")
     if actual == "scorer":
+        instruction = resolve_instruction(instruction, dataset, checkpoint)
         encoder = RadarBiEncoder(checkpoint, instruction=instruction, device=device, dtype=dtype, verbose=True)
         scorer = encoder.text_scorer()
-    elif instruction:
-        raise ValueError("an instruction belongs to retrievers; the form of a reranker's pair is in its checkpoint")
     else:
         scorer = RadarReranker(checkpoint, device=device, dtype=dtype, verbose=True)
     note(f"model: {checkpoint.name} ({actual})")

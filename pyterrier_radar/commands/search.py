@@ -28,7 +28,7 @@ def search(
     exclude_self: option.ExcludeSelf = False,
     run: Annotated[Path | None, typer.Option(help="TREC run to write instead.", show_default=False)] = None,
     model: option.Model = None,
-    instruction: option.Instruction = "",
+    instruction: option.Instruction = "auto",
     device: option.Device = None,
     dtype: option.Dtype = None,
     json_: Json = False,

@@ -8,21 +8,16 @@ import pytest
 import pyterrier_radar
 
 _PROBE = """
-import sys, time
+import sys
 import pyterrier
-before, start = set(sys.modules), time.perf_counter()
 import pyterrier_radar
-seconds = time.perf_counter() - start
-heavy = {"torch", "transformers", "pyterrier_dr", "sentence_transformers"} & set(sys.modules)
-print(seconds, sorted(heavy))
+print(sorted({"torch", "transformers", "peft", "pyterrier_dr", "sentence_transformers"} & set(sys.modules)))
 """
 
 
-def test_importing_adds_under_half_a_second_to_pyterrier_and_loads_no_model_library():
+def test_importing_loads_no_model_library():
     out = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, text=True, check=True).stdout
-    seconds, heavy = out.strip().splitlines()[-1].split(" ", 1)
-    assert heavy == "[]"
-    assert float(seconds) < 0.5
+    assert out.strip().splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize("name", pyterrier_radar.__all__)

@@ -56,8 +56,10 @@ def test_no_name_is_the_small_default() -> None:
 
 
 def test_a_misspelt_name_lists_the_known_ones() -> None:
-    with pytest.raises(CheckpointError, match="(?s)unknown checkpoint 'RaDeR_Qwen25_7B'.*RaDeR_gte_Qwen2-7B"):
-        resolve("RaDeR_Qwen25_7B")
+    with pytest.raises(CheckpointError, match="(?s)unknown checkpoint 'RaDeR_7B': .*RaDeR_gte_Qwen2-7B"):
+        resolve("RaDeR_7B")
+    with pytest.raises(CheckpointError, match="did you mean Raderspace/RaDeR_gte_Qwen2-7B_MATH_LLMq_CoT_lexical"):
+        resolve("RaDeR_gte_Qwen2-7B_MATH_LLMq_CoT_lexcal")
 
 
 @given(

@@ -151,10 +151,16 @@ def test_a_text_that_is_none_is_named_by_its_position(tiny_qwen2: Path, bad: obj
     assert raised.value.position == 1
 
 
+def test_one_string_is_not_taken_for_a_list_of_characters(tiny_qwen2: Path) -> None:
+    for encode in (Encoder(tiny_qwen2).encode_queries, Encoder(tiny_qwen2).encode_documents):
+        with pytest.raises(ValueError, match="give a list of texts, not the one text 'hello'"):
+            encode("hello")
+
+
 def test_a_wrong_name_fails_before_anything_is_loaded(tiny_qwen2_reranker: Path) -> None:
     with pytest.raises(CheckpointError, match="unknown checkpoint"):
         Encoder("RaDeR-7B")
-    with pytest.raises(CheckpointError, match="is a reranker: use Reranker"):
+    with pytest.raises(CheckpointError, match="is a reranker, and a retriever is needed"):
         Encoder(tiny_qwen2_reranker)
 
 

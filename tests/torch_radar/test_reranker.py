@@ -100,7 +100,7 @@ def test_missing_text_is_named_by_its_position(tiny_qwen2_reranker: Path) -> Non
 def test_a_reranker_must_be_named_and_be_one(tiny_qwen2: Path) -> None:
     with pytest.raises(CheckpointError, match="no reranker is named"):
         Reranker()
-    with pytest.raises(CheckpointError, match="is a retriever: use Encoder"):
+    with pytest.raises(CheckpointError, match="is a retriever, and a reranker is needed"):
         Reranker(tiny_qwen2)
 
 

@@ -11,10 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torch_radar.search import _FilteringScorer, _Scorer, exact_search
-from torch_radar.search_documents import RowLists
-from torch_radar.vector_shards import DTYPES, ShardReader, write_shard
 from torch_radar.vectors import VectorStore
+from torch_radar.vectors.documents import RowLists
+from torch_radar.vectors.search import _FilteringScorer, _Scorer, exact_search
+from torch_radar.vectors.shards import DTYPES, ShardReader, write_shard
 
 
 def stored(folder: Path, vectors: np.ndarray, dtype: str = "float16", cuts: tuple[int, ...] = ()) -> ShardReader:

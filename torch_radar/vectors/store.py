@@ -24,13 +24,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from torch_radar import vector_exports
-from torch_radar.search import Hits, exact_search
-from torch_radar.search_documents import RowLists
-from torch_radar.vector_manifest import DuplicateDocnoError, Manifest, StoreError
-from torch_radar.vector_shards import DTYPES, ShardReader, write_shard
-
-__all__ = ["DuplicateDocnoError", "Hits", "StoreError", "StoreMismatchError", "VectorStore"]
+from torch_radar.vectors import exports
+from torch_radar.vectors.documents import RowLists
+from torch_radar.vectors.manifest import DuplicateDocnoError, Manifest, StoreError
+from torch_radar.vectors.search import Hits, exact_search
+from torch_radar.vectors.shards import DTYPES, ShardReader, write_shard
 
 # What breaks the line-based files that docnos are written to, and what UTF-8 cannot hold.
 _NOT_IN_DOCNOS = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
@@ -242,12 +240,12 @@ class VectorStore:
     def to_flex(self, path: str | Path) -> Path:
         """Write a pyterrier_dr FlexIndex (float32) to the new folder ``path`` and return it."""
         reader = self._reader()
-        return vector_exports.to_flex(reader, islice(self.iter_docnos(), len(reader)), Path(path))
+        return exports.to_flex(reader, islice(self.iter_docnos(), len(reader)), Path(path))
 
     def to_faiss(self, path: str | Path) -> Path:
         """Write a FAISS IndexFlatIP and its docnos, as Pyserini reads them, to the new folder ``path``."""
         reader = self._reader()
-        return vector_exports.to_faiss(reader, islice(self.iter_docnos(), len(reader)), Path(path))
+        return exports.to_faiss(reader, islice(self.iter_docnos(), len(reader)), Path(path))
 
     def _reader(self) -> ShardReader:
         return ShardReader(self.path, self.dimension, self.dtype, self._manifest.shards())

@@ -21,9 +21,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from torch_radar.search_documents import Documents, RowLists
-from torch_radar.search_merge import MAX_ROWS, Merger
-from torch_radar.vector_shards import ShardReader
+from torch_radar.vectors.documents import Documents, RowLists
+from torch_radar.vectors.merge import MAX_ROWS, Merger
+from torch_radar.vectors.shards import ShardReader
 
 FirstPass = Literal["auto", "bfloat16", "float32"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from torch_radar.vector_shards import ShardReader
+from torch_radar.vectors.shards import ShardReader
 
 
 @dataclass(frozen=True)

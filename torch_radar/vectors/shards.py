@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from torch_radar.vector_manifest import Shard, StoreError, sync_folder
+from torch_radar.vectors.manifest import Shard, StoreError, sync_folder
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 _CHUNK_BYTES = 1 << 22

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from torch_radar.vector_manifest import StoreError
-from torch_radar.vector_shards import ShardReader
+from torch_radar.vectors.manifest import StoreError
+from torch_radar.vectors.shards import ShardReader
 
 
 def to_flex(reader: ShardReader, docnos: Iterable[str], path: Path) -> Path:
