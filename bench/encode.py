@@ -36,7 +36,7 @@ def make_checkpoint(folder: Path, texts: list[str], layers: int, hidden: int) ->
         hidden_size=hidden,
         intermediate_size=4 * hidden,
         num_hidden_layers=layers,
-        num_attention_heads=hidden // 64,
+        num_attention_heads=max(1, hidden // 64),
         num_key_value_heads=max(1, hidden // 192),
         max_position_embeddings=8192,
         pad_token_id=tokenizer.pad_token_id,

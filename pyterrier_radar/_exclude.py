@@ -84,6 +84,10 @@ def _by_query(excluded: pd.DataFrame | Mapping[str, Iterable[str]] | None) -> di
             if isinstance(docnos, str):
                 raise ValueError(f"qid {qid!r} excludes the string {docnos!r}: give a list of docnos")
         return {str(qid): frozenset(map(str, docnos)) for qid, docnos in excluded.items()}
+    if not isinstance(excluded, pd.DataFrame):
+        raise ValueError(
+            f"exclusions belong to queries: give a frame or a dictionary from qid to docnos, not {excluded!r}"
+        )
     frame: pd.DataFrame = excluded
     if missing := {"qid", "docno"} - set(frame.columns):
         raise ValueError(f"the frame of excluded documents has no {sorted(missing)}, only {list(frame.columns)}")

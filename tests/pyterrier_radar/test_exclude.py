@@ -112,3 +112,8 @@ class TestAsTransformer(pt.testing.TransformerTestCase):
     @staticmethod
     def get_transformer():
         return ExcludeDocuments({"q1": ["d1"]})
+
+
+def test_exclusions_without_queries_are_refused():
+    with pytest.raises(ValueError, match="exclusions belong to queries"):
+        ExcludeDocuments(["d1"])

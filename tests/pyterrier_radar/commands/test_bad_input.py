@@ -22,7 +22,7 @@ BAD_INPUT = {
         ["evaluate", "radar:theorems", "--systems", "bm25", "--reranker", "{reranker}"],
         "add it to --systems",
     ),
-    "foreign folder": (["index", "radar:theorems", "--index", "{tmp}"], "is no RadarIndex"),
+    "foreign folder": (["index", "radar:theorems", "--index", "{foreign}"], "is no RadarIndex"),
     "alpha": (["evaluate", "radar:theorems", "--alpha", "1.5"], "--alpha is the weight"),
     "unknown checkpoint": (["evaluate", "radar:theorems", "--model", "Raderspace/nope"], "unknown checkpoint"),
     "reranker as retriever": (["evaluate", "radar:theorems", "--model", "{reranker}"], "and a retriever is needed"),
@@ -58,7 +58,10 @@ def test_bad_input_ends_with_one_line_and_exit_code_2(
     tmp_path: Path,
 ) -> None:
     places = {name.strip("-"): path for name, path in files.items()}
-    places |= {"tmp": tmp_path, "index": index, "reranker": tiny_qwen2_reranker}
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.tex").write_text("years of work")
+    places |= {"tmp": tmp_path, "foreign": foreign, "index": index, "reranker": tiny_qwen2_reranker}
     result = radar(*(argument.format(**places) for argument in arguments))
     assert result.exit_code == 2
     last = result.stderr.rstrip("\n").splitlines()[-1]
