@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 # Measured on CPUs: small batches keep activations in cache. On a GPU they must be large enough to fill it.
-CPU_BATCH_TOKENS = 2048
+CPU_BATCH_TOKENS = 1024
 GPU_BATCH_TOKENS = 32768
 
 _In = TypeVar("_In")
