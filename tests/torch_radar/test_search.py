@@ -245,11 +245,11 @@ print(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
 def test_memory_does_not_grow_with_the_number_of_documents(tmp_path):
     random = np.random.default_rng(0)
     peaks = []
-    for rows in (20_000, 200_000):
+    for rows in (20_000, 500_000):
         store = VectorStore.create(tmp_path / str(rows), dimension=64, settings={})
         store.append([f"d{row}" for row in range(rows)], random.standard_normal((rows, 64)).astype(np.float32))
         measured = subprocess.run(
             [sys.executable, "-c", MEASURE, str(store.path)], capture_output=True, text=True, check=True
         )
         peaks.append(int(measured.stdout) / 1024)
-    assert peaks[1] - peaks[0] < 12  # MiB; the ten times larger store is 22 MiB larger
+    assert peaks[1] - peaks[0] < 30  # MiB; the larger store is 59 MiB larger
