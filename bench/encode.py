@@ -41,7 +41,7 @@ def make_checkpoint(folder: Path, texts: list[str], layers: int, hidden: int) ->
         max_position_embeddings=8192,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
-        initializer_range=0.1,  # large enough for attention to be far from uniform, as in a trained model
+        initializer_range=hidden**-0.5,  # keeps variance, so that attention is far from uniform, as in a trained model
     )
     Qwen2Model(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -259,12 +259,11 @@ class Encoder:
         # lets attention take its fused causal kernel.
         if not (last_token and self.model.loaded.is_causal):
             mask = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
-        hidden = self.model.loaded.states(ids, mask)
         if last_token:
-            pooled = hidden[torch.arange(len(ids), device=ids.device), lengths - 1].float()
+            pooled = self.model.loaded.last_token_states(ids, lengths, mask).float()
         else:
             assert mask is not None
-            pooled = (hidden.float() * mask[:, :, None]).sum(dim=1) / lengths[:, None]
+            pooled = (self.model.loaded.states(ids, mask).float() * mask[:, :, None]).sum(dim=1) / lengths[:, None]
         return normalize(pooled, dim=-1)
 
 

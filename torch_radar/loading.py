@@ -74,6 +74,29 @@ class LoadedModel:
             caching = {}
         return self.backbone(input_ids=ids, attention_mask=mask, **caching).last_hidden_state
 
+    def last_token_states(
+        self,
+        ids: torch.Tensor,
+        lengths: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        past: DynamicCache | None = None,
+    ) -> torch.Tensor:
+        """Returns the last hidden state (n, dimension) of each right-padded row's last token, which is all that counts.
+
+        In the last layer no other token's state is read again, so its feed-forward runs on these n tokens alone:
+        what it gives is added to every position of its row, and is right at the one that is read.
+        """
+        rows = torch.arange(len(ids), device=ids.device)
+        layers = getattr(self.backbone, "layers", [None])
+        feed_forward = getattr(layers[-1], "mlp", None)
+        if feed_forward is None:
+            return self.states(ids, mask, past)[rows, lengths - 1]
+        narrowing = feed_forward.register_forward_pre_hook(lambda _, inputs: (inputs[0][rows, lengths - 1][:, None],))
+        try:
+            return self.states(ids, mask, past)[rows, lengths - 1]
+        finally:
+            narrowing.remove()
+
 
 class LazyModel:
     """A model that is loaded when first asked for, and shared by all who hold this object.

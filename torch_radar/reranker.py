@@ -156,8 +156,7 @@ class Reranker:
         mask = None
         if not self.loaded.is_causal:
             mask = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
-        hidden = self.loaded.states(ids, mask, past)
-        last = hidden[torch.arange(len(ids), device=ids.device), lengths - 1]
+        last = self.loaded.last_token_states(ids, lengths, mask, past)
         return self.loaded.model.get_submodule("score")(last).float()[:, 0]
 
 

@@ -187,3 +187,18 @@ def test_devices_and_precisions_are_checked_by_name() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="device 'cuda' is not available"):
             choose_device("cuda")
+
+
+def test_the_last_layer_feeds_forward_the_last_tokens_alone(tiny_qwen2: Path) -> None:
+    loaded = load(retriever(tiny_qwen2))
+    ids = torch.randint(5, 300, (3, 9), generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor([9, 4, 1])
+    widths = []
+    mlp = loaded.backbone.get_submodule("layers")[-1].mlp
+    watch = mlp.register_forward_hook(lambda _, inputs, output: widths.append(output.shape[1]))
+    with torch.inference_mode():
+        last = loaded.last_token_states(ids, lengths)
+        states = loaded.states(ids)
+    watch.remove()
+    assert widths == [1, 9]
+    torch.testing.assert_close(last, states[torch.arange(3), lengths - 1])
