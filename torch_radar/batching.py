@@ -7,6 +7,8 @@ longest rows go first, so a budget that is too large fails at once, is halved, a
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +22,11 @@ import torch
 CPU_BATCH_TOKENS = 1024
 GPU_BATCH_TOKENS = 32768
 
+# glibc's names and values: mallopt(3).
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEPT_BYTES = 64 << 20
+_LARGEST_MMAP_THRESHOLD = 32 << 20
+
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
@@ -27,6 +34,21 @@ _Out = TypeVar("_Out")
 def default_batch_tokens(device: torch.device) -> int:
     """Returns the token budget of a batch that suits a device."""
     return CPU_BATCH_TOKENS if device.type == "cpu" else GPU_BATCH_TOKENS
+
+
+def keep_freed_memory() -> None:
+    """Has the allocator of this process keep up to 64 MiB that was freed, instead of giving it back at once.
+
+    A CPU batch allocates and frees a few MiB for every operation. By default glibc returns them to the system and
+    faults them in again, zeroed, each time: a fifth of the time of encoding, measured. It does nothing where the
+    C library is not glibc.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def plan_batches(lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from torch_radar.batching import keep_freed_memory
 from torch_radar.checkpoints import SMALL_DEFAULT, Checkpoint, CheckpointError
 
 if TYPE_CHECKING:
@@ -241,6 +242,8 @@ def load(
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
+    if device.type == "cpu":
+        keep_freed_memory()
     folder = weights_folder(checkpoint.name, checkpoint.revision)
     tokenizer_folder = folder
     if checkpoint.is_adapter:
