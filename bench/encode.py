@@ -21,7 +21,7 @@ DEMO = HERE.parent / "pyterrier_radar" / "collections" / "theorems" / "documents
 SYSTEMS = ["sentence-transformers", "radar-float32"]
 
 
-def make_checkpoint(folder: Path, texts: list[str], layers: int, hidden: int) -> None:
+def make_checkpoint(folder: Path, texts: list[str], layers: int, hidden: int, mlp: float) -> None:
     """Saves a random retriever whose tokenizer was trained on the texts."""
     from transformers import Qwen2Config, Qwen2Model, Qwen2Tokenizer
 
@@ -34,7 +34,7 @@ def make_checkpoint(folder: Path, texts: list[str], layers: int, hidden: int) ->
     config = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
-        intermediate_size=4 * hidden,
+        intermediate_size=round(mlp * hidden),
         num_hidden_layers=layers,
         num_attention_heads=max(1, hidden // 64),
         num_key_value_heads=max(1, hidden // 192),
@@ -95,6 +95,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--hidden", type=int, default=384)
+    parser.add_argument("--mlp", type=float, default=8 / 3, help="width of the MLP over hidden; 8/3 is usual if gated")
     parser.add_argument("--system")
     parser.add_argument("--folder")
     options = parser.parse_args()
@@ -106,7 +107,7 @@ def main() -> None:
         systems.append("radar-bfloat16")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_checkpoint(folder, texts, options.layers, options.hidden)
+        make_checkpoint(folder, texts, options.layers, options.hidden, options.mlp)
         print(f"{len(texts)} texts, {options.layers} layers × {options.hidden}, {torch.get_num_threads()} threads")
         arguments = ["--folder", name, "--texts", str(options.texts), "--docs", *options.docs]
         medians = interleave(__file__, systems, options.rounds, arguments)

@@ -41,7 +41,7 @@ def main() -> None:
     if options.system:
         return run(int(options.system), Path(options.folder))
     with tempfile.TemporaryDirectory() as name:
-        make_checkpoint(Path(name) / "model", WORDS, layers=2, hidden=64)
+        make_checkpoint(Path(name) / "model", WORDS, layers=2, hidden=64, mlp=4)
         medians = interleave(__file__, SIZES, options.rounds, ["--folder", name])
     few, many = (medians[size]["peak_mib"] for size in SIZES)
     print(f"peak_mib: {SIZES[1]} documents − {SIZES[0]} documents = {many - few:.0f}")
