@@ -1,0 +1,1 @@
+"""Training: examples in, a checkpoint that every serving stack loads out."""
