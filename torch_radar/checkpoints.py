@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch_radar.templates import (
     AUTHORS_PAIR,
@@ -25,7 +25,8 @@ RADAR_JSON = "radar.json"
 _FORMAT = 1
 
 Kind = Literal["retriever", "reranker"]
-Pooling = Literal["last_token", "mean"]
+Pooling = Literal["last_token", "mean", "cls"]
+POOLINGS = get_args(Pooling)
 
 
 class CheckpointError(ValueError):
@@ -40,7 +41,7 @@ class Checkpoint:
         name: Hub id, or the path of a local folder, or the name of a packaged model.
         kind: ``"retriever"`` (texts to vectors) or ``"reranker"`` (pairs to logits).
         template: The text form it was trained with.
-        pooling: Which hidden state is read: the last token's, or the mean over tokens.
+        pooling: Which hidden state is read: the last token's, the mean over tokens, or (reranker) the first token's.
         max_tokens: The most tokens it reads of a query, a document, or (reranker) a pair, special tokens included.
         base: For a LoRA adapter, the checkpoint it is merged into; otherwise the model it was trained from.
         is_adapter: Whether the weights are a LoRA adapter over ``base``.
@@ -59,6 +60,13 @@ class Checkpoint:
     revision: str | None = None
     licence: str = ""
     note: str = ""
+
+    @property
+    def ends_with_eos(self) -> bool:
+        """Whether one EOS is the last token of whatever it reads, instead of the tokenizer's own special tokens."""
+        if isinstance(self.template, TextTemplate):
+            return self.template.ends_with_eos
+        return self.pooling == "last_token"
 
 
 # BRIGHT's evaluation code reads up to 8,192 tokens of each query and document with models of this family.
@@ -239,8 +247,8 @@ def load_radar_json(folder: str | Path) -> Checkpoint:
         raise CheckpointError(
             f"{path} is not a radar.json ({type(error).__name__}: {error}): write it again"
         ) from error
-    if checkpoint.pooling not in ("last_token", "mean"):
-        raise CheckpointError(f"{path}: pooling {checkpoint.pooling!r} is unknown; use 'last_token' or 'mean'")
+    if checkpoint.pooling not in POOLINGS:
+        raise CheckpointError(f"{path}: pooling {checkpoint.pooling!r} is unknown; use one of {', '.join(POOLINGS)}")
     if not isinstance(checkpoint.max_tokens, int) or checkpoint.max_tokens < 1:
         raise CheckpointError(f"{path}: max_tokens must be a positive whole number, not {checkpoint.max_tokens!r}")
     return checkpoint

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import normalize
 from tqdm.auto import tqdm
 
 from torch_radar.batching import default_batch_tokens, pad_right, prepare_ahead, run_batches, to_device, windows
 from torch_radar.checkpoints import Checkpoint, CheckpointError, resolve
-from torch_radar.loading import LazyModel
+from torch_radar.loading import LazyModel, LoadedModel
 from torch_radar.templates import TextTemplate, frame_texts, framing, text_template
 
 logger = logging.getLogger(__name__)
@@ -74,6 +73,7 @@ class Encoder:
         attention: See :class:`torch_radar.loading.LazyModel`.
         batch_tokens: Padded tokens of a batch; ``None`` suits the device. It changes speed and memory alone.
         progress: Whether to show a progress bar.
+        loaded: See :class:`torch_radar.loading.LazyModel`.
 
     Raises:
         CheckpointError: If the checkpoint is unknown or is a reranker.
@@ -93,6 +93,7 @@ class Encoder:
         attention: str | None = None,
         batch_tokens: int | None = None,
         progress: bool = False,
+        loaded: LoadedModel | None = None,
     ) -> None:
         self.checkpoint = resolve(checkpoint)
         if self.checkpoint.kind != "retriever":
@@ -107,7 +108,7 @@ class Encoder:
         limit = self.checkpoint.max_tokens
         self.max_query_tokens = limit if max_query_tokens is None else max_query_tokens
         self.max_document_tokens = limit if max_document_tokens is None else max_document_tokens
-        self.model = LazyModel(self.checkpoint, device=device, dtype=dtype, attention=attention)
+        self.model = LazyModel(self.checkpoint, device=device, dtype=dtype, attention=attention, loaded=loaded)
         self.batch_tokens = batch_tokens or default_batch_tokens(self.device)
         self.progress = progress
         if checkpoint is None:
@@ -240,7 +241,7 @@ class Encoder:
         def forward(rows: np.ndarray) -> None:
             places = to_device(torch.from_numpy(rows), self.device)
             ids, row_lengths = pad_right([sequences[row] for row in rows], self.device)
-            vectors[places] = self._pooled(ids, row_lengths)
+            vectors[places] = self.model.loaded.vectors(ids, row_lengths, self.checkpoint.pooling)
             bar.update(len(rows))
 
         # Every window begins with the same budget, so that it always meets the same batches.
@@ -250,21 +251,6 @@ class Encoder:
                 f"{self.checkpoint.name} gave vectors that are not finite in {self.dtype}: use another dtype"
             )
         return vectors.cpu().numpy()
-
-    def _pooled(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Unit vectors (n, dimension) of right-padded ids (n, longest), float32."""
-        last_token = self.checkpoint.pooling == "last_token"
-        mask = None
-        # A causal model's state at the last real token cannot see the padding behind it: no mask is exact, and
-        # lets attention take its fused causal kernel.
-        if not (last_token and self.model.loaded.is_causal):
-            mask = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
-        if last_token:
-            pooled = self.model.loaded.last_token_states(ids, lengths, mask).float()
-        else:
-            assert mask is not None
-            pooled = (self.model.loaded.states(ids, mask).float() * mask[:, :, None]).sum(dim=1) / lengths[:, None]
-        return normalize(pooled, dim=-1)
 
 
 def _length(texts: Iterable[str]) -> int | None:

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.functional import normalize
 
 from torch_radar.batching import keep_freed_memory
-from torch_radar.checkpoints import SMALL_DEFAULT, Checkpoint, CheckpointError
+from torch_radar.checkpoints import SMALL_DEFAULT, Checkpoint, CheckpointError, Pooling
 
 if TYPE_CHECKING:
     from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
@@ -37,6 +38,7 @@ _DIGESTED = (
 )
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _SAMPLE_BYTES = 4096
+_HEADS = ("score", "classifier")
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,11 @@ class LoadedModel:
         """The transformer below a reranker's head, or the model itself."""
         return getattr(self.model, self.model.base_model_prefix, self.model)
 
+    @property
+    def head(self) -> str | None:
+        """Name of a reranker's head: ``"score"`` reads the last token, ``"classifier"`` the first."""
+        return next((name for name in _HEADS if hasattr(self.model, name)), None)
+
     def states(
         self, ids: torch.Tensor, mask: torch.Tensor | None = None, past: DynamicCache | None = None
     ) -> torch.Tensor:
@@ -75,28 +82,48 @@ class LoadedModel:
             caching = {}
         return self.backbone(input_ids=ids, attention_mask=mask, **caching).last_hidden_state
 
+    def vectors(self, ids: torch.Tensor, lengths: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+        """Returns float32 unit vectors (n, dimension) of right-padded ids (n, longest)."""
+        if pooling == "last_token":
+            pooled = self.last_token_states(ids, lengths).float()
+        else:
+            mask = _mask(ids, lengths)
+            pooled = (self.states(ids, mask).float() * mask[:, :, None]).sum(dim=1) / lengths[:, None]
+        return normalize(pooled, dim=-1)
+
+    def logits(self, ids: torch.Tensor, lengths: torch.Tensor, past: DynamicCache | None = None) -> torch.Tensor:
+        """Returns float32 relevance logits (n,) of right-padded pairs (n, longest)."""
+        if self.head == "score":
+            return self.model.get_submodule("score")(self.last_token_states(ids, lengths, past)).float()[:, 0]
+        return self.model(input_ids=ids, attention_mask=_mask(ids, lengths)).logits.float()[:, 0]
+
     def last_token_states(
-        self,
-        ids: torch.Tensor,
-        lengths: torch.Tensor,
-        mask: torch.Tensor | None = None,
-        past: DynamicCache | None = None,
+        self, ids: torch.Tensor, lengths: torch.Tensor, past: DynamicCache | None = None
     ) -> torch.Tensor:
         """Returns the last hidden state (n, dimension) of each right-padded row's last token, which is all that counts.
 
-        In the last layer no other token's state is read again, so its feed-forward runs on these n tokens alone:
-        what it gives is added to every position of its row, and is right at the one that is read.
+        A causal model's state at the last real token cannot see the padding behind it: no mask is exact, and lets
+        attention take its fused causal kernel. In the last layer no other token's state is read again, so its
+        feed-forward runs on these n tokens alone: what it gives is added to every position of its row, and is right
+        at the one that is read.
         """
+        mask = None if self.is_causal else _mask(ids, lengths)
         rows = torch.arange(len(ids), device=ids.device)
-        layers = getattr(self.backbone, "layers", [None])
-        feed_forward = getattr(layers[-1], "mlp", None)
-        if feed_forward is None:
+        feed_forward = getattr(getattr(self.backbone, "layers", [None])[-1], "mlp", None)
+        # Recomputed in the backward pass, a layer would run without the hook.
+        recomputed = torch.is_grad_enabled() and self.backbone.is_gradient_checkpointing
+        if feed_forward is None or recomputed:
             return self.states(ids, mask, past)[rows, lengths - 1]
         narrowing = feed_forward.register_forward_pre_hook(lambda _, inputs: (inputs[0][rows, lengths - 1][:, None],))
         try:
             return self.states(ids, mask, past)[rows, lengths - 1]
         finally:
             narrowing.remove()
+
+
+def _mask(ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """1 at the tokens of right-padded ids (n, longest), 0 at the padding."""
+    return (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
 
 
 class LazyModel:
@@ -107,6 +134,7 @@ class LazyModel:
         device: See :func:`load`; chosen and checked at once.
         dtype: See :func:`load`; chosen and checked at once.
         attention: See :func:`load`.
+        loaded: A model that is in memory already, as it is while training; it is used as it is.
     """
 
     def __init__(
@@ -116,11 +144,13 @@ class LazyModel:
         device: str | None = None,
         dtype: str | None = None,
         attention: str | None = None,
+        loaded: LoadedModel | None = None,
     ) -> None:
         self.checkpoint = checkpoint
-        self.device = choose_device(device)
-        self.dtype = choose_dtype(self.device, dtype)
+        self.device = choose_device(device) if loaded is None else loaded.device
+        self.dtype = choose_dtype(self.device, dtype) if loaded is None else loaded.dtype
         self.attention = attention
+        self._given = loaded
 
     def settings(self) -> dict[str, Any]:
         """What of the model and how it runs changes a number it gives."""
@@ -136,7 +166,7 @@ class LazyModel:
     @cached_property
     def loaded(self) -> LoadedModel:
         """The model, loaded on first use."""
-        return load(self.checkpoint, device=self.device, dtype=self.dtype, attention=self.attention)
+        return self._given or load(self.checkpoint, device=self.device, dtype=self.dtype, attention=self.attention)
 
     def weights_digest(self) -> str:
         """A digest of the weights on disk (base and adapter), without loading them."""
@@ -224,7 +254,12 @@ def weights_digest(folder: Path) -> str:
 
 
 def load(
-    checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype, attention: str | None = None
+    checkpoint: Checkpoint,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    attention: str | None = None,
+    new_head: bool = False,
 ) -> LoadedModel:
     """Loads a checkpoint and verifies what was loaded.
 
@@ -234,6 +269,7 @@ def load(
         dtype: Its precision; see :func:`choose_dtype`.
         attention: Attention implementation of transformers (``"sdpa"``, ``"flash_attention_2"``, ``"eager"``);
             ``None`` is transformers' choice.
+        new_head: Whether a reranker's head may be absent, to be trained from random weights.
 
     Raises:
         CheckpointError: If files are missing or the weights do not fit the model completely.
@@ -256,7 +292,7 @@ def load(
     elif (folder / "adapter_config.json").is_file():
         raise CheckpointError(f"{folder} holds a LoRA adapter: say is_adapter=True and name its base")
     else:
-        model = _load_weights(checkpoint, folder, dtype, attention)
+        model = _load_weights(checkpoint, folder, dtype, attention, head_may_be_new=new_head)
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, trust_remote_code=False)
     for parameter in model.parameters():
         parameter.data = parameter.data.to(device=device, dtype=dtype)
@@ -282,7 +318,7 @@ def _load_weights(
     dtype: torch.dtype,
     attention: str | None,
     *,
-    head_follows: bool = False,
+    head_may_be_new: bool = False,
 ) -> PreTrainedModel:
     from transformers import AutoModel, AutoModelForSequenceClassification
 
@@ -298,7 +334,7 @@ def _load_weights(
         model, report = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, **options)
     else:
         model, report = AutoModel.from_pretrained(folder, **options)
-    missing = {key for key in report["missing_keys"] if not (head_follows and key.startswith("score."))}
+    missing = {k for k in report["missing_keys"] if not (head_may_be_new and k.startswith(_HEADS))}
     broken = missing | set(report["mismatched_keys"])
     if broken:
         raise CheckpointError(
@@ -316,8 +352,8 @@ def _load_adapter(checkpoint: Checkpoint, base: Path, adapter: Path, attention: 
     if not file.is_file():
         raise CheckpointError(f"{adapter} holds no adapter_model.safetensors: convert it; pickled ones are not loaded")
     saved = load_file(file)
-    head_saved = any(".score." in key for key in saved)
-    model = _load_weights(checkpoint, base, torch.float32, attention, head_follows=head_saved)
+    head_saved = any(f".{head}." in key for key in saved for head in _HEADS)
+    model = _load_weights(checkpoint, base, torch.float32, attention, head_may_be_new=head_saved)
     wrapped = PeftModel.from_pretrained(model, str(adapter))
     loaded = get_peft_model_state_dict(wrapped)
     lost = saved.keys() - {k for k, v in loaded.items() if k in saved and torch.equal(v.float(), saved[k].float())}

@@ -39,6 +39,7 @@ class Reranker:
         attention: See :class:`torch_radar.loading.LazyModel`.
         batch_tokens: Padded tokens of a batch; ``None`` suits the device. It changes speed and memory alone.
         progress: Whether to show a progress bar.
+        loaded: See :class:`torch_radar.loading.LazyModel`.
 
     Raises:
         CheckpointError: If no checkpoint is named, or it is unknown or a retriever.
@@ -56,6 +57,7 @@ class Reranker:
         attention: str | None = None,
         batch_tokens: int | None = None,
         progress: bool = False,
+        loaded: LoadedModel | None = None,
     ) -> None:
         if checkpoint is None:
             raise CheckpointError(
@@ -66,7 +68,7 @@ class Reranker:
             raise CheckpointError(f"{self.checkpoint.name} is a {self.checkpoint.kind}, and a reranker is needed here")
         self.template = pair_template(self.checkpoint.template if template is None else template)  # type: ignore[arg-type]
         self.max_tokens = self.checkpoint.max_tokens if max_tokens is None else max_tokens
-        self.model = LazyModel(self.checkpoint, device=device, dtype=dtype, attention=attention)
+        self.model = LazyModel(self.checkpoint, device=device, dtype=dtype, attention=attention, loaded=loaded)
         self.batch_tokens = batch_tokens or default_batch_tokens(self.device)
         self.progress = progress
 
@@ -78,8 +80,8 @@ class Reranker:
     @property
     def loaded(self) -> LoadedModel:
         """The model, loaded on first use."""
-        if not hasattr(self.model.loaded.model, "score"):
-            raise CheckpointError(f"{self.checkpoint.name} has no `score` head: only decoder rerankers are supported")
+        if self.model.loaded.head is None:
+            raise CheckpointError(f"{self.checkpoint.name} has neither a `score` nor a `classifier` head")
         return self.model.loaded
 
     def settings(self) -> dict[str, Any]:
@@ -118,7 +120,7 @@ class Reranker:
     @torch.inference_mode()
     def _score_query(self, query: str, documents: dict[str, list[int]]) -> np.ndarray:
         """Logits (n,) of one query's distinct documents, in their order."""
-        frame = framing(self.loaded.tokenizer, ends_with_eos=True)
+        frame = framing(self.loaded.tokenizer, ends_with_eos=self.checkpoint.ends_with_eos)
         pairs = [(query, document) for document in documents]
         try:
             sequences = frame_pairs(self.loaded.tokenizer, pairs, self.template, frame, self.max_tokens)
@@ -153,11 +155,7 @@ class Reranker:
     def _logits(self, ids: torch.Tensor, lengths: torch.Tensor, prefix: DynamicCache | None) -> torch.Tensor:
         """Logits (n,) at the last real token of right-padded ids (n, longest), float32."""
         past = None if prefix is None else _repeated(prefix, len(ids))
-        mask = None
-        if not self.loaded.is_causal:
-            mask = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
-        last = self.loaded.last_token_states(ids, lengths, mask, past)
-        return self.loaded.model.get_submodule("score")(last).float()[:, 0]
+        return self.loaded.logits(ids, lengths, past)
 
 
 def _repeated(prefix: DynamicCache, rows: int) -> DynamicCache:

@@ -46,13 +46,13 @@ class TextTemplate:
 
 @dataclass(frozen=True)
 class PairTemplate:
-    """The text form of a pointwise reranker's (query, document) pair, always closed by one EOS.
+    """The text form of a pointwise reranker's (query, document) pair; the tokenizer's special tokens frame it.
 
     Attributes:
         name: The name it is chosen by.
         before_query: Put before the query.
         before_document: Put between query and document.
-        after_document: Put after the document and before EOS; never truncated.
+        after_document: Put after the document and before the closing token; never truncated.
     """
 
     name: str
@@ -78,8 +78,11 @@ RECOVERED_PAIR = PairTemplate("recovered", "query: Query: ", " document:  ", " "
 # The form of the authors' reranking code.
 AUTHORS_PAIR = PairTemplate("authors", "query: ", " document: ", "")
 
+# For BERT-like rerankers: the tokenizer's own separator between the two, without segment ids.
+SEPARATED_PAIR = PairTemplate("separated", "", " [SEP] ", "")
+
 TEXT_TEMPLATES = {t.name: t for t in (QUERY_DOCUMENT, QUERY_PASSAGE, PLAIN)}
-PAIR_TEMPLATES = {t.name: t for t in (RECOVERED_PAIR, AUTHORS_PAIR)}
+PAIR_TEMPLATES = {t.name: t for t in (RECOVERED_PAIR, AUTHORS_PAIR, SEPARATED_PAIR)}
 
 
 def text_template(template: str | TextTemplate) -> TextTemplate:

@@ -104,11 +104,12 @@ def test_an_error_while_preparing_reaches_the_consumer() -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the allocator of glibc")
 def test_freed_activations_are_not_faulted_in_again() -> None:
     program = (
-        "import resource, torch\n"
+        "import ctypes, resource, torch\n"
         "from torch_radar.batching import keep_freed_memory\n"
+        "ctypes.CDLL(None).mallopt(-3, 1 << 17)\n"  # as glibc begins, without what it happens to adapt later
         "{}\n"
         "def work():\n"
-        "    for _ in range(50): [torch.ones(1 << 20) for _ in range(6)]\n"
+        "    for size in range(200, 4000, 100): [torch.ones(1024, size) for _ in range(2)]\n"
         "work()\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "work()\n"

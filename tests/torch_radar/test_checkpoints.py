@@ -93,7 +93,7 @@ def test_a_local_copy_named_like_a_released_checkpoint_is_that_checkpoint(tmp_pa
     [
         (lambda r: r.pop("template"), "not a radar.json"),
         (lambda r: r.pop("pooling"), "not a radar.json"),
-        (lambda r: r.update(pooling="cls"), "pooling 'cls' is unknown"),
+        (lambda r: r.update(pooling="max"), "pooling 'max' is unknown"),
         (lambda r: r.update(max_tokens=0), "max_tokens must be a positive"),
         (lambda r: r.update(format=99), "another format"),
         (lambda r: r.update(kind="ranker"), "not a radar.json"),

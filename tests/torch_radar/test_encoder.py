@@ -16,6 +16,7 @@ from transformers import AutoModel, AutoTokenizer
 from tests.models import EOS, save_qwen_retriever
 from torch_radar.checkpoints import Checkpoint, CheckpointError
 from torch_radar.encoder import Encoder, TextError
+from torch_radar.loading import LoadedModel
 from torch_radar.templates import QUERY_DOCUMENT
 
 WORDS = ["theorem", "ferry", "$x^2$", "group", "of", "the", "é", "定理", "12", "\n", "max"]
@@ -86,13 +87,13 @@ def test_the_pooled_position_is_eos_whatever_was_truncated(tiny_qwen2: Path, mon
     encoder = Encoder(tiny_qwen2, max_document_tokens=12)
     eos = encoder.model.loaded.tokenizer.eos_token_id
     pooled: list[int] = []
-    pool = encoder._pooled
+    pool = LoadedModel.last_token_states
 
-    def watching(ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    def watching(loaded: LoadedModel, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         pooled.extend(ids[torch.arange(len(ids)), lengths - 1].tolist())
-        return pool(ids, lengths)
+        return pool(loaded, ids, lengths)
 
-    monkeypatch.setattr(encoder, "_pooled", watching)
+    monkeypatch.setattr(LoadedModel, "last_token_states", watching)
     encoder.encode_documents(["", "short", "long " * 100, EOS])
     assert pooled == [eos] * 4
 

