@@ -111,7 +111,7 @@ class LoadedModel:
         rows = torch.arange(len(ids), device=ids.device)
         feed_forward = getattr(getattr(self.backbone, "layers", [None])[-1], "mlp", None)
         # Recomputed in the backward pass, a layer would run without the hook.
-        recomputed = torch.is_grad_enabled() and self.backbone.is_gradient_checkpointing
+        recomputed = torch.is_grad_enabled() and self.backbone.is_activation_checkpointing
         if feed_forward is None or recomputed:
             return self.states(ids, mask, past)[rows, lengths - 1]
         narrowing = feed_forward.register_forward_pre_hook(lambda _, inputs: (inputs[0][rows, lengths - 1][:, None],))
