@@ -11,10 +11,10 @@ ROOT = Path(__file__).parent.parent
 ROOMS = {"torch_radar", "pyterrier_radar", "mteb_radar", "synthesis", "training", "radar_cli"}
 MAY_IMPORT = {
     "torch_radar": set(),
-    "pyterrier_radar": {"torch_radar"},
-    "mteb_radar": {"torch_radar"},
-    "synthesis": {"torch_radar"},
-    "training": {"torch_radar"},
+    "pyterrier_radar": {"torch_radar", "radar_cli"},
+    "mteb_radar": {"torch_radar", "radar_cli"},
+    "synthesis": {"torch_radar", "radar_cli"},
+    "training": {"torch_radar", "radar_cli"},
     "radar_cli": set(),
 }
 FRAMEWORKS = {"pyterrier", "pyterrier_dr", "pyterrier_pisa", "mteb", "ir_datasets", "ir_measures", "pyserini"}

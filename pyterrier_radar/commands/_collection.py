@@ -15,8 +15,8 @@ from pyterrier.datasets._irds import IRDSDataset
 
 from pyterrier_radar._exclude import EXCLUDED_LABEL
 from pyterrier_radar._files import EmptyText
-from pyterrier_radar.commands._frame import note
 from pyterrier_radar.datasets import LocalDataset
+from radar_cli import note
 from torch_radar.checkpoints import SMALL_DEFAULT, Checkpoint
 from torch_radar.instructions import instruction_for_dataset
 

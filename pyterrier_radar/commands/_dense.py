@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pyterrier_radar import RadarBiEncoder, RadarIndex
 from pyterrier_radar.commands._collection import Collection, cache_folder, resolve_instruction
-from pyterrier_radar.commands._frame import note
 from pyterrier_radar.commands._options import StoreDtype
+from radar_cli import note
 from torch_radar.checkpoints import resolve
 from torch_radar.encoder import Encoder
 

@@ -18,8 +18,8 @@ from pyterrier_radar._exclude import ExcludeDocuments
 from pyterrier_radar._interpolate import interpolate
 from pyterrier_radar.commands._collection import Collection, Task, cache_folder, digest
 from pyterrier_radar.commands._dense import open_dense_index
-from pyterrier_radar.commands._frame import note
 from pyterrier_radar.commands._runs import Ranking, RunFolder
+from radar_cli import note
 
 SYSTEMS = ("bm25", "dense", "hybrid", "scored", "reranked")
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pyterrier_radar.commands import _options as option
-from pyterrier_radar.commands._frame import Debug, Json, framed
 from pyterrier_radar.commands.evaluate import MEASURES, as_text, labels, summarise, values_of
+from radar_cli import Debug, Json, framed
 
 if TYPE_CHECKING:
     import pandas as pd

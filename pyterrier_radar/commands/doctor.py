@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from pyterrier_radar.commands._frame import Debug, Json, framed, render
+from radar_cli import Debug, Json, framed, render
 
 DISTRIBUTION = "pyterrier-radar"
 _EXTRAS_LEFT_OUT = {"dev"}

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pyterrier_radar.commands import _options as option
-from pyterrier_radar.commands._frame import Debug, Json, framed
+from radar_cli import Debug, Json, framed
 
 
 @framed

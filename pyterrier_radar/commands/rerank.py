@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from pyterrier_radar.commands import _options as option
-from pyterrier_radar.commands._frame import Debug, Json, framed, note
+from radar_cli import Debug, Json, framed, note
 
 Kind = Literal["scorer", "reranker"]
 

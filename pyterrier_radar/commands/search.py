@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pyterrier_radar.commands import _options as option
-from pyterrier_radar.commands._frame import Debug, Json, framed, note, render
+from radar_cli import Debug, Json, framed, note, render
 
 if TYPE_CHECKING:
     import pandas as pd

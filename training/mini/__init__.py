@@ -1,0 +1,1 @@
+"""radar-mini: the small retriever and reranker that ship with the package, and how they are made."""

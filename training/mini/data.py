@@ -1,0 +1,124 @@
+"""The training data of radar-mini, put together from two public corpora and problems written for it.
+
+Three kinds of examples, so that what is learnt is not one corpus' habit: a statement and the statements its proof
+refers to (Stacks project); a problem and the theorem that solves it (problems of our own over PlanetMath); a title
+and the text below it (PlanetMath). Held out: the Stacks chapters of ``dev``, and a seventh of PlanetMath's documents
+with all their problems and titles.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from training.data import Example, write_examples
+
+_SHINGLE = 8
+"""Words in a row that two texts must share to count as near-duplicates."""
+BODY = "#body"
+"""Ends the docno of a PlanetMath text without its title."""
+
+
+def build(stacks: Path, planetmath: Path, output: Path, *, evaluation_texts: Iterable[str] = ()) -> dict[str, int]:
+    """Writes documents, examples and held-out queries with judgements.
+
+    Args:
+        stacks: Folder with ``corpus.jsonl.gz`` (docno, text), ``train.jsonl.gz`` and ``dev.jsonl.gz`` (qid, query,
+            positives).
+        planetmath: Folder with ``corpus.jsonl.gz`` (docno, title, text).
+        output: Folder to write to: ``documents.jsonl``, ``examples-*.jsonl``, ``dev-*.queries.jsonl``,
+            ``dev-*.qrels.txt``, ``dev-*.documents.jsonl``.
+        evaluation_texts: Queries of evaluation sets; an example whose query shares eight words in a row with one of
+            them is left out.
+
+    Returns:
+        How many examples of each kind, and how many were left out.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    theorems = {r["docno"]: r["text"] for r in _read(stacks / "corpus.jsonl.gz") if r["text"].strip()}
+    titled = {r["docno"]: r for r in _read(planetmath / "corpus.jsonl.gz") if r["text"].strip()}
+    encyclopaedia = {docno: f"{r['title']} {r['text']}".strip() for docno, r in titled.items()}
+    bodies = {docno + BODY: r["text"] for docno, r in titled.items()}
+    _write_documents(output / "documents.jsonl", theorems | encyclopaedia | bodies)
+
+    problems = [json.loads(line) for line in files("training.mini").joinpath("problems.jsonl").read_text().splitlines()]
+    problems = [(f"problem-{n}", p["problem"], p["docno"]) for n, p in enumerate(problems) if p["docno"] in titled]
+    kinds = {
+        "stacks": list(_proof_references(stacks / "train.jsonl.gz", theorems)),
+        "problems": [
+            # Both forms of a document are met: with its title and without.
+            Example(qid, problem, "question", docno + BODY * (n % 2), (), (docno + BODY * (1 - n % 2),), {})
+            for n, (qid, problem, docno) in enumerate(problems)
+            if not held_out(docno)
+        ],
+        "titles": [
+            Example(f"title-{docno}", record["title"], "title", docno + BODY, (), (docno,), {})
+            for docno, record in titled.items()
+            if record["title"].strip() and not held_out(docno)
+        ],
+    }
+    seen = {shingle for text in evaluation_texts for shingle in _shingles(text)}
+    counts = {"left out": 0}
+    for kind, examples in kinds.items():
+        clean = [example for example in examples if seen.isdisjoint(_shingles(example.query))]
+        write_examples(output / f"examples-{kind}.jsonl", clean)
+        counts[kind] = len(clean)
+        counts["left out"] += len(examples) - len(clean)
+
+    dev = {r["qid"]: (r["query"], _known(r, theorems)) for r in _read(stacks / "dev.jsonl.gz")}
+    _write_dev(output, "stacks", {qid: d for qid, d in dev.items() if d[1]}, theorems)
+    dev = {qid: (problem, [docno]) for qid, problem, docno in problems if held_out(docno)}
+    _write_dev(output, "problems", dev, encyclopaedia)
+    return counts
+
+
+def held_out(docno: str) -> bool:
+    """Whether a PlanetMath document, with its problems and its title, is kept for evaluation: one in seven."""
+    return int(hashlib.sha256(docno.encode()).hexdigest(), 16) % 7 == 0
+
+
+def _proof_references(path: Path, theorems: Mapping[str, str]) -> Iterator[Example]:
+    for record in _read(path):
+        positives = _known(record, theorems)
+        for positive in positives:
+            others = tuple(p for p in positives if p != positive)
+            yield Example(record["qid"], record["query"], "statement", positive, (), others, {})
+
+
+def _known(record: Mapping[str, Any], theorems: Mapping[str, str]) -> list[str]:
+    """The positives of a record that the corpus holds, without the statement itself."""
+    return [p for p in record["positives"] if p in theorems and p != record["qid"]]
+
+
+def _shingles(text: str) -> set[str]:
+    words = re.findall(r"\w+", text.lower())
+    return {" ".join(words[i : i + _SHINGLE]) for i in range(max(1, len(words) - _SHINGLE + 1))} if words else set()
+
+
+def _read(path: Path) -> Iterator[dict[str, Any]]:
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
+def _write_documents(path: Path, documents: Mapping[str, str]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for docno, text in documents.items():
+            file.write(json.dumps({"docno": docno, "text": text}, ensure_ascii=False) + "\n")
+
+
+def _write_dev(
+    output: Path, name: str, queries: Mapping[str, tuple[str, list[str]]], documents: Mapping[str, str]
+) -> None:
+    _write_documents(output / f"dev-{name}.documents.jsonl", documents)
+    with (output / f"dev-{name}.queries.jsonl").open("w", encoding="utf-8") as file:
+        for qid, (query, _) in queries.items():
+            file.write(json.dumps({"qid": qid, "query": query}, ensure_ascii=False) + "\n")
+    with (output / f"dev-{name}.qrels.txt").open("w", encoding="utf-8") as file:
+        for qid, (_, positives) in queries.items():
+            file.writelines(f"{qid} 0 {docno} 1\n" for docno in positives)
