@@ -1,0 +1,474 @@
+"""Mining: who is taken, who never is, and that no kill loses or doubles an example."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from torch_radar import Encoder
+from torch_radar.vectors import StoreMismatchError, VectorStore
+from training.data import DataError, Documents, Example, Negative, TrainingSet, read_examples, write_examples
+from training.guards import GUARDS
+from training.journal import JournalError, journal
+from training.miners import BM25Miner, EncoderMiner, Ranking, ScoringMiner
+from training.negatives import mine, read_counts
+
+WORDS = "group ring field compact bounded sequence limit prime ideal finite cover metric kernel graph vertex".split()
+
+
+def passages(count: int = 40) -> dict[str, str]:
+    """Passages ``d0#0, d0#1, d1#0, …`` of a few words; every tenth has the text of the one before it."""
+    rng = random.Random(7)
+    texts: dict[str, str] = {}
+    for number in range(count):
+        text = f"the {' '.join(rng.choices(WORDS, k=6))} of case {number}"
+        if number % 10 == 9:
+            text = texts[f"d{(number - 1) // 2}#{(number - 1) % 2}"]
+        texts[f"d{number // 2}#{number % 2}"] = text
+    return texts
+
+
+TEXTS = passages()
+DOCNOS = list(TEXTS)
+
+
+def document_of(docno: str) -> str:
+    return docno.split("#")[0]
+
+
+def training_set(folder: Path, examples: Sequence[Example], texts: dict[str, str] = TEXTS) -> TrainingSet:
+    documents = Documents.from_texts(texts)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_examples(folder / "given.jsonl", examples)
+    return read_examples(folder / "given.jsonl", documents, cache=folder / "cache")
+
+
+def simple_examples(count: int) -> list[Example]:
+    rng = random.Random(3)
+    return [
+        Example(f"q{n}", f"which {' '.join(rng.choices(WORDS, k=3))} number {n % 20}", "question", rng.choice(DOCNOS))
+        for n in range(count)
+    ]
+
+
+def mined(path: Path, documents: Documents) -> list[Example]:
+    return list(read_examples(path, documents, cache=path.parent / "cache"))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def tiny_miner(tiny_qwen2: Path, tmp_path_factory: pytest.TempPathFactory) -> EncoderMiner:
+    encoder = Encoder(tiny_qwen2, device="cpu")
+    return EncoderMiner(Documents.from_texts(TEXTS), encoder, tmp_path_factory.mktemp("s") / "store", name="tiny")
+
+
+class ByHand:
+    """A miner that gives what it is told to, and stops when it is told to."""
+
+    def __init__(self, ranking: list[str], name: str = "hand", calls: int = 10**9):
+        self.name, self._ranking, self._calls = name, ranking, calls
+
+    def settings(self) -> dict[str, Any]:
+        return {"ranking": self._ranking}
+
+    def rank(self, queries: Sequence[str], depth: int) -> list[Ranking]:
+        self._calls -= 1
+        if self._calls < 0:
+            raise KeyboardInterrupt
+        return [[(docno, 1.0) for docno in self._ranking[:depth]] for _ in queries]
+
+
+# --- miners ------------------------------------------------------------------------------------------------
+
+
+def test_bm25_ranks_by_its_formula_with_ties_in_the_order_of_the_documents() -> None:
+    texts = {"a": "prime prime ideal", "b": "prime", "c": "compact", "e": "prime", "f": "of the"}
+    (ranking,) = BM25Miner(Documents.from_texts(texts)).rank(["Prime"], 10)
+    lengths, frequencies = {"a": 3, "b": 1, "e": 1}, {"a": 2, "b": 1, "e": 1}
+    idf = np.log(1 + (5 - 3 + 0.5) / (3 + 0.5))
+    mean = 6 / 5
+    expected = {d: idf * frequencies[d] / (frequencies[d] + 0.9 * (1 - 0.4 + 0.4 * lengths[d] / mean)) for d in lengths}
+    assert [docno for docno, _ in ranking] == sorted(expected, key=lambda d: -expected[d])
+    assert dict(ranking) == pytest.approx(expected, rel=1e-5)
+
+
+def test_bm25_gives_no_document_that_shares_no_word() -> None:
+    miner = BM25Miner(Documents.from_texts({"a": "prime ideal", "b": "compact"}))
+    assert miner.rank(["zebra", "the of", "", "compact zebra"], 5)[:3] == [[], [], []]
+    assert [docno for docno, _ in miner.rank(["compact zebra"], 5)[0]] == ["b"]
+    assert BM25Miner(Documents.from_texts({"a": "the of"})).rank(["the prime"], 5) == [[]]
+
+
+def test_bm25_at_any_depth_is_the_head_of_its_whole_ranking() -> None:
+    miner = BM25Miner(Documents.from_texts(TEXTS))
+    (whole,) = miner.rank(["compact metric prime"], 1000)
+    assert all(miner.rank(["compact metric prime"], depth)[0] == whole[:depth] for depth in range(1, 45))
+    assert (miner.settings()["k1"], miner.settings()["b"]) == (0.9, 0.4)
+
+
+def test_the_small_default_encoder_finds_what_is_meant(tmp_path: Path) -> None:
+    texts = {"cat": "A kitten sleeps on the sofa.", "law": "Parliament passed the bill.", "sea": "Waves hit the shore."}
+    miner = EncoderMiner(Documents.from_texts(texts), Encoder(device="cpu"), tmp_path / "store")
+    ((first, score), *_), _ = miner.rank(["a young feline naps", "ocean"], 3)
+    assert (miner.name, first) == ("all-MiniLM-L6-v2", "cat") and 0 < score < 1
+    assert isinstance(miner, ScoringMiner) and not isinstance(BM25Miner(Documents.from_texts(texts)), ScoringMiner)
+
+
+def test_scores_of_documents_are_those_they_are_ranked_by(tiny_miner: EncoderMiner) -> None:
+    queries = ["finite group", "compact metric"]
+    rankings = tiny_miner.rank(queries, 10)
+    docnos = [[docno for docno, _ in ranking] for ranking in rankings]
+    for ranking, scores in zip(rankings, tiny_miner.scores(queries, docnos), strict=True):
+        assert scores == pytest.approx([score for _, score in ranking], abs=1e-6)
+
+
+def test_an_interrupted_store_is_finished_and_one_of_other_documents_refused(tiny_qwen2: Path, tmp_path: Path) -> None:
+    documents, encoder = Documents.from_texts(TEXTS), Encoder(tiny_qwen2, device="cpu")
+    whole = EncoderMiner(documents, encoder, tmp_path / "whole", window=8)
+    expected = whole.rank(["finite group"], 40)
+    miner = EncoderMiner(documents, encoder, tmp_path / "cut", window=8)
+    store = VectorStore.create(
+        tmp_path / "cut", dimension=encoder.dimension, settings=VectorStore.open(tmp_path / "whole").settings
+    )
+    store.append(DOCNOS[:8], encoder.encode_documents([TEXTS[docno] for docno in DOCNOS[:8]]))
+    assert miner.rank(["finite group"], 40) == expected
+    assert len(VectorStore.open(tmp_path / "cut")) == 40 and VectorStore.open(tmp_path / "cut").is_complete
+    with pytest.raises(StoreMismatchError, match="documents"):
+        EncoderMiner(Documents.from_texts(TEXTS | {"new": "another"}), encoder, tmp_path / "cut")
+
+
+# --- who is taken ------------------------------------------------------------------------------------------
+
+
+def test_miners_take_turns_behind_the_negatives_that_were_there(tmp_path: Path) -> None:
+    given_negative = Negative("d9#0", "given")
+    data = training_set(tmp_path, [Example("q", "x", "question", "d0#0", (given_negative,))])
+    miners = [ByHand(DOCNOS[2:8], "one"), ByHand(DOCNOS[4:20], "two")]
+    output = mine(data, miners, 8, tmp_path / "out.jsonl", progress=False)
+    (example,) = mined(output, data.documents)
+    first, *rest = example.negatives
+    assert first == given_negative
+    assert {negative.origin.split("-")[0] for negative in rest[::2]} != {n.origin.split("-")[0] for n in rest[1::2]}
+    # d2#0 … d3#1 are in both rankings: whoever comes first has them, and the other goes on to its next
+    assert len({negative.docno for negative in rest}) == 7
+    for negative in rest:
+        name, rank = negative.origin.rsplit("-", 1)
+        assert (DOCNOS[2:8] if name == "one" else DOCNOS[4:20])[int(rank) - 1] == negative.docno
+
+
+def test_first_ranks_are_skipped_for_miners_without_comparable_scores(tmp_path: Path, tiny_miner: EncoderMiner) -> None:
+    data = training_set(tmp_path, simple_examples(6))
+    output = mine(data, [ByHand(DOCNOS)], 5, tmp_path / "out.jsonl", skip=30, depth=38, progress=False)
+    ranks = [int(n.origin.removeprefix("hand-")) for e in mined(output, data.documents) for n in e.negatives]
+    assert min(ranks) == 31 and max(ranks) <= 38
+    output = mine(data, [tiny_miner], 5, tmp_path / "tiny.jsonl", skip=30, depth=38, margin=None, progress=False)
+    assert any(n.origin == "tiny-1" for e in mined(output, data.documents) for n in e.negatives)
+
+
+def test_more_negatives_than_asked_for_all_stay(tmp_path: Path) -> None:
+    negatives = tuple(Negative(docno, "given") for docno in DOCNOS[10:15])
+    data = training_set(tmp_path, [Example("q", "x", "question", "d0#0", negatives)])
+    output = mine(data, [ByHand(DOCNOS)], 2, tmp_path / "out.jsonl", progress=False)
+    assert mined(output, data.documents)[0].negatives == negatives
+
+
+def test_each_guard_is_counted_for_what_it_removed(tmp_path: Path) -> None:
+    texts = {"p": "P", "also": "A", "other": "O", "q1": "Q", "twin": "P", "p#2": "R", "n": "N", "n-twin": "N", "m": "M"}
+    examples = [Example("q1", "x", "question", "p", (), ("also",)), Example("q2", "x", "question", "other")]
+    data = training_set(tmp_path, examples, texts)
+    output = mine(data, [ByHand(list(texts))], 9, tmp_path / "o.jsonl", same_document=document_of, progress=False)
+    first, second = mined(output, data.documents)
+    assert [n.docno for n in first.negatives] == ["n", "m"]
+    assert first.negatives[1].origin == "hand-9"
+    # p is relevant to the same query text, and with it fall its twin and its document
+    assert [n.docno for n in second.negatives] == ["also", "q1", "n", "m"]
+    expected = {"positive": 2, "also_relevant": 3, "own_document": 1, "same_text": 2, "same_document": 2, "margin": 0}
+    assert read_counts(output) == {
+        "examples": 2,
+        "mined": 6,
+        "short": 2,
+        "removed": expected | {"duplicate": 2},
+    }
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_guards_hold_for_any_judgements(
+    data: st.DataObject, tiny_miner: EncoderMiner, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("judged")
+    docnos = st.sampled_from(DOCNOS)
+    examples = []
+    for _ in range(data.draw(st.integers(1, 5), label="examples")):
+        positive = data.draw(docnos)
+        also = data.draw(st.lists(docnos.filter(lambda d, p=positive: d != p), max_size=4, unique=True))
+        free = [d for d in DOCNOS if TEXTS[d] != TEXTS[positive] and d not in also]
+        negatives = tuple(
+            Negative(d, "given") for d in data.draw(st.lists(st.sampled_from(free), max_size=3, unique=True))
+        )
+        query_id = data.draw(st.sampled_from(["q1", "q2", "q3"]) | docnos)
+        query = " ".join(data.draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=3)))
+        examples.append(Example(query_id, query, "question", positive, negatives, tuple(also)))
+    given_set = training_set(folder, examples)
+    how_many, margin = data.draw(st.integers(1, 12)), data.draw(st.sampled_from([0.0, 0.05, 0.3]))
+    by_document = data.draw(st.sampled_from([None, document_of]))
+    miners = [BM25Miner(given_set.documents), tiny_miner]
+    output = mine(
+        given_set, miners, how_many, folder / "o.jsonl", margin=margin, same_document=by_document, progress=False
+    )
+    found = mined(output, given_set.documents)
+    assert [(e.query_id, e.query, e.positive, e.also_relevant) for e in found] == [
+        (e.query_id, e.query, e.positive, e.also_relevant) for e in examples
+    ]
+    for before, after in zip(examples, found, strict=True):
+        kept, new = after.negatives[: len(before.negatives)], after.negatives[len(before.negatives) :]
+        assert kept == before.negatives and (not new or len(after.negatives) <= how_many)
+        same_query = [e.positive for e in examples if e.query_id == before.query_id or e.query == before.query]
+        relevant = {before.positive, *before.also_relevant, *same_query}
+        ((limit,),) = tiny_miner.scores([before.query], [[before.positive]])
+        texts = [TEXTS[n.docno] for n in new]
+        assert len(set(texts)) == len(texts) and not set(texts) & {TEXTS[n.docno] for n in kept}
+        for negative in new:
+            assert negative.docno not in relevant and negative.docno != before.query_id
+            assert TEXTS[negative.docno] not in {TEXTS[d] for d in relevant}
+            if by_document:
+                assert document_of(negative.docno) not in {document_of(d) for d in relevant}
+            ((score,),) = tiny_miner.scores([before.query], [[negative.docno]])
+            assert score <= limit - margin * abs(limit) + 1e-6
+    counts = read_counts(output)
+    assert counts["mined"] == sum(len(e.negatives) for e in found) - sum(len(e.negatives) for e in examples)
+    assert set(counts["removed"]) == set(GUARDS)
+
+
+# --- texts, settings ---------------------------------------------------------------------------------------
+
+
+def test_texts_stay_out_or_go_inline_or_beside(tmp_path: Path) -> None:
+    data = training_set(tmp_path, simple_examples(5))
+    plain = mine(data, [ByHand(DOCNOS)], 3, tmp_path / "plain.jsonl", progress=False)
+    inline = mine(data, [ByHand(DOCNOS)], 3, tmp_path / "inline.jsonl", texts="inline", progress=False)
+    beside = mine(data, [ByHand(DOCNOS)], 3, tmp_path / "beside.jsonl", texts="beside", progress=False)
+    expected = mined(plain, data.documents)
+    assert "case" not in plain.read_text() and plain.read_bytes() == beside.read_bytes()
+    assert list(read_examples(inline, cache=tmp_path / "c")) == expected
+    documents = Documents.from_files(tmp_path / "beside.documents.jsonl", tmp_path / "c")
+    assert list(read_examples(beside, documents, cache=tmp_path / "c")) == expected
+    assert set(documents.docnos()) == {d for e in expected for d in (e.positive, *(n.docno for n in e.negatives))}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"how_many": 0}, "how_many"),
+        ({"depth": 0}, "depth"),
+        ({"skip": 100}, "skip"),
+        ({"margin": 1.0}, "margin"),
+        ({"batch": 0}, "batch"),
+        ({"texts": "above"}, "texts"),
+        ({"output": "out.parquet"}, r"\.jsonl"),
+        ({"miners": []}, "at least one"),
+        ({"miners": [ByHand([]), ByHand([])]}, "different names"),
+    ],
+)
+def test_mistaken_settings_are_refused_before_any_work(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    data = training_set(tmp_path / "data", simple_examples(2))
+    asked = {"miners": [ByHand(DOCNOS)], "how_many": 2, "output": "out.jsonl"} | change
+    with pytest.raises(ValueError, match=message):
+        mine(data, output=tmp_path / asked.pop("output"), **asked)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_document_the_training_set_lacks_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="'stranger'"):
+        mine(training_set(tmp_path, simple_examples(2)), [ByHand(["stranger"])], 2, tmp_path / "out.jsonl")
+
+
+def test_a_positive_the_encoder_miner_lacks_is_named(tmp_path: Path, tiny_miner: EncoderMiner) -> None:
+    data = training_set(tmp_path, [Example("q", "x", "question", "new")], TEXTS | {"new": "another"})
+    with pytest.raises(DataError, match="'new'.*'tiny'"):
+        mine(data, [tiny_miner], 2, tmp_path / "out.jsonl", progress=False)
+
+
+# --- interruption ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("blocks", range(5))
+@pytest.mark.parametrize("cut", [b"", b'{"query_id": "q', b'{"query_id": "q0"}\n'])
+def test_a_stopped_run_ends_like_one_that_was_not(tmp_path: Path, blocks: int, cut: bytes) -> None:
+    data = training_set(tmp_path, simple_examples(9))
+    (tmp_path / "a").mkdir()
+    mine(data, [ByHand(DOCNOS)], 3, tmp_path / "a" / "out.jsonl", batch=2, progress=False)
+    output = tmp_path / "b" / "out.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        mine(data, [ByHand(DOCNOS, calls=blocks)], 3, output, batch=2, progress=False)
+    assert not output.exists()
+    with open(tmp_path / "b" / "out.jsonl.mining" / "data", "ab") as file:
+        file.write(cut)
+    mine(data, [ByHand(DOCNOS)], 3, output, batch=2, progress=False)
+    assert files(tmp_path / "b") == files(tmp_path / "a") and not (tmp_path / "b" / "out.jsonl.mining").exists()
+
+
+def other_example(folder: Path) -> TrainingSet:
+    return training_set(folder / "other", [*simple_examples(8), Example("q8", "another", "question", "d0#0")])
+
+
+@pytest.mark.parametrize("finished", [False, True])
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"how_many": 4}, "how_many: there 3, asked 4"),
+        ({"depth": 50}, "depth"),
+        ({"margin": None}, "margin"),
+        ({"seed": 1}, "seed"),
+        ({"batch": 3}, "batch"),
+        ({"texts": "inline"}, "texts"),
+        ({"same_document": document_of}, "same_document"),
+        ({"miners": [ByHand(DOCNOS[1:])]}, "miners"),
+        ({"training_set": other_example}, "examples"),
+    ],
+)
+def test_other_settings_refuse_to_go_on(tmp_path: Path, change: dict[str, Any], named: str, finished: bool) -> None:
+    data = training_set(tmp_path, simple_examples(9))
+    asked: dict[str, Any] = {"training_set": data, "how_many": 3, "batch": 2, "progress": False}
+    asked |= {"output": tmp_path / "out.jsonl"}
+    if finished:
+        mine(miners=[ByHand(DOCNOS)], **asked)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            mine(miners=[ByHand(DOCNOS, calls=2)], **asked)
+    make: Callable[[Path], TrainingSet] | None = change.get("training_set")
+    changed = change | ({"training_set": make(tmp_path)} if make else {})
+    with pytest.raises(JournalError, match=named):
+        mine(**({"miners": [ByHand(DOCNOS)]} | asked | changed))
+    mine(miners=[ByHand(DOCNOS)], **asked)
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 9
+
+
+def test_a_file_of_another_origin_is_not_overwritten(tmp_path: Path) -> None:
+    data = training_set(tmp_path, simple_examples(2))
+    with pytest.raises(DataError, match="was not mined here"):
+        mine(data, [ByHand(DOCNOS)], 3, tmp_path / "given.jsonl")
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    data = training_set(tmp_path, simple_examples(2))
+    with journal(tmp_path / "out.jsonl.mining", {}), pytest.raises(JournalError, match="another process"):
+        mine(data, [ByHand(DOCNOS)], 3, tmp_path / "out.jsonl")
+
+
+def test_a_journal_that_lost_bytes_is_refused(tmp_path: Path) -> None:
+    with journal(tmp_path / "j", {}) as done:
+        done.append(b"line\n", {"examples": 1})
+    os.truncate(tmp_path / "j" / "data", 3)
+    with pytest.raises(JournalError, match="delete"), journal(tmp_path / "j", {}):
+        pass
+
+
+FILE_OPERATIONS = {"open", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.mkdir", "shutil.rmtree"}
+
+
+def mine_until_killed(data: TrainingSet, output: Path, operation: int) -> None:
+    """Mines in a process that is killed just before its n-th operation on files, and so without any cleaning up."""
+    left = operation
+
+    def hook(event: str, _: object) -> None:
+        nonlocal left
+        if event in FILE_OPERATIONS:
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+    mine(data, [ByHand(DOCNOS)], 3, output, batch=2, texts="beside", progress=False)
+
+
+def test_killed_before_any_of_its_file_operations_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    data = training_set(tmp_path / "data", simple_examples(5))
+    (tmp_path / "whole").mkdir()
+    mine(data, [ByHand(DOCNOS)], 3, tmp_path / "whole" / "out.jsonl", batch=2, texts="beside", progress=False)
+    fork = multiprocessing.get_context("fork")
+    for operation in itertools.count(1):
+        folder = tmp_path / str(operation)
+        process = fork.Process(target=mine_until_killed, args=(data, folder / "out.jsonl", operation))
+        process.start()
+        process.join(60)
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL
+        mine(data, [ByHand(DOCNOS)], 3, folder / "out.jsonl", batch=2, texts="beside", progress=False)
+        assert files(folder) == files(tmp_path / "whole"), f"killed before file operation {operation}"
+        assert not (folder / "out.jsonl.mining").exists()
+    assert operation > 40
+
+
+def run_to_the_end(checkpoint: Path, data: Path, folder: Path) -> None:
+    """What is killed: encodes the corpus, mines, and writes the documents."""
+    documents = Documents.from_files(data / "documents.jsonl", data / "cache")
+    examples = read_examples(data / "given.jsonl", documents, cache=data / "cache")
+    encoder = EncoderMiner(documents, Encoder(checkpoint, device="cpu"), folder / "store", name="tiny", window=8)
+    miners = [BM25Miner(documents), encoder]
+    mine(examples, miners, 6, folder / "out.jsonl", batch=2, texts="beside", progress=False)
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(tiny_qwen2: Path, tmp_path: Path) -> None:
+    data, folder = tmp_path / "data", tmp_path / "killed"
+    training_set(data, simple_examples(120))
+    (data / "documents.jsonl").write_text(
+        "".join(json.dumps({"docno": docno, "text": text}) + "\n" for docno, text in TEXTS.items())
+    )
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.training.test_negatives"])
+
+    def start(where: Path) -> Any:
+        process = context.Process(target=run_to_the_end, args=(tiny_qwen2, data, where))
+        process.start()
+        return process
+
+    def written() -> list[tuple[str, int]]:
+        return [(name, size) for name, size in sizes(folder) if "lock" not in name]
+
+    whole = start(tmp_path / "whole")
+    whole.join()
+    rng = random.Random(11)
+    for changes in (1, 2, 4, 8, 8, 16):
+        process, before = start(folder), written()
+        for _ in range(changes):
+            while process.is_alive() and written() == before:
+                time.sleep(0.001)
+            before = written()
+        process.join(rng.uniform(0, 0.02))
+        process.kill()  # SIGKILL
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    last = start(folder)
+    last.join()
+    assert whole.exitcode == last.exitcode == 0
+    assert files(folder) == files(tmp_path / "whole")
+    assert [path.name for path in folder.iterdir() if path.is_dir()] == ["store"]
+    assert VectorStore.open(folder / "store").is_complete
+
+
+def sizes(folder: Path) -> list[tuple[str, int]]:
+    found = []
+    for path in sorted(folder.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):  # renamed or removed since it was listed
+            found.append((path.name, path.stat().st_size))
+    return found
