@@ -6,7 +6,7 @@ the column hold texts of similar length.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,19 +26,20 @@ class _Column:
     """Distinct token sequences, collected by key and laid out longest first."""
 
     def __init__(self) -> None:
-        self._sequences: dict[Hashable, list[int]] = {}
+        self._sequences: dict[Hashable, tuple[int, ...]] = {}
 
     def add(self, key: Hashable, sequence: list[int]) -> None:
-        self._sequences.setdefault(key, sequence)
+        self._sequences[key] = tuple(sequence)
 
     def tensors(self) -> tuple[dict[str, Tensor], dict[Hashable, int]]:
         """The column's features, and the place of each key in it."""
-        order = sorted(self._sequences, key=lambda key: -len(self._sequences[key]))
-        sequences = [torch.tensor(self._sequences[key]) for key in order]
-        lengths = torch.tensor([len(s) for s in sequences])
-        ids = torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True)
+        distinct = sorted(dict.fromkeys(self._sequences.values()), key=lambda sequence: -len(sequence))
+        place = {sequence: number for number, sequence in enumerate(distinct)}
+        lengths = torch.tensor([len(sequence) for sequence in distinct])
+        ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(sequence) for sequence in distinct], batch_first=True)
         mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
-        return {"text_input_ids": ids, "text_attention_mask": mask}, {key: place for place, key in enumerate(order)}
+        features = {"text_input_ids": ids, "text_attention_mask": mask}
+        return features, {key: place[sequence] for key, sequence in self._sequences.items()}
 
 
 class _Collator:
@@ -70,8 +71,10 @@ class _Collator:
             groups.append((example, [example.positive, *(example.negatives[i].docno for i in chosen)]))
         return groups
 
-    def _numbers(self, docnos: list[str]) -> list[int]:
-        return [self.training_set.documents.number(docno) for docno in docnos]
+    def _ids(self, docnos: Iterable[str]) -> list[int]:
+        """Numbers that two documents share exactly if their texts are equal; docnos without a text are left out."""
+        digests = map(self.training_set.documents.text_digest, docnos)
+        return [digest >> 1 for digest in digests if digest is not None]  # uint64 to a non-negative int64
 
 
 class RetrieverCollator(_Collator):
@@ -101,20 +104,22 @@ class RetrieverCollator(_Collator):
         docnos = list(dict.fromkeys(docno for _, group in groups for docno in group))
         strings = [template.query(query) for query in queries]
         column = _Column()
-        for query, ids in zip(queries, frame_texts(self.tokenizer, strings, self.frame, self.max_query_tokens)):
+        framed = frame_texts(self.tokenizer, strings, self.frame, self.max_query_tokens)
+        for query, ids in zip(queries, framed, strict=True):
             column.add(("query", query), ids)
         strings = [template.document(self.training_set.documents.text(docno)) for docno in docnos]
-        for docno, ids in zip(docnos, frame_texts(self.tokenizer, strings, self.frame, self.max_document_tokens)):
+        framed = frame_texts(self.tokenizer, strings, self.frame, self.max_document_tokens)
+        for docno, ids in zip(docnos, framed, strict=True):
             column.add(("document", docno), ids)
         features, places = column.tensors()
-        relevant = [self._numbers([e.positive, *e.also_relevant]) for e, _ in groups]
+        relevant = [self._ids([e.positive, *e.also_relevant]) for e, _ in groups]
         return features | {
             "label": {
                 "query": torch.tensor([places["query", example.query] for example, _ in groups]),
                 "documents": _table(
                     [[places["document", d] for d in group] for _, group in groups], self.group_size, 0
                 ),
-                "ids": _table([self._numbers(group) for _, group in groups], self.group_size),
+                "ids": _table([self._ids(group) for _, group in groups], self.group_size),
                 "relevant": _table(relevant, max(map(len, relevant))),
             }
         }
@@ -144,13 +149,14 @@ class RerankerCollator(_Collator):
         keys = list(dict.fromkeys((example.query, docno) for example, group in groups for docno in group))
         pairs = [(query, self.training_set.documents.text(docno)) for query, docno in keys]
         column = _Column()
-        for key, ids in zip(keys, frame_pairs(self.tokenizer, pairs, template, self.frame, self.max_pair_tokens)):
+        framed = frame_pairs(self.tokenizer, pairs, template, self.frame, self.max_pair_tokens)
+        for key, ids in zip(keys, framed, strict=True):
             column.add(key, ids)
         features, places = column.tensors()
         return features | {
             "label": {
                 "pairs": _table([[places[e.query, d] for d in group] for e, group in groups], self.group_size, 0),
-                "ids": _table([self._numbers(group) for _, group in groups], self.group_size),
+                "ids": _table([self._ids(group) for _, group in groups], self.group_size),
             }
         }
 

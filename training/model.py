@@ -1,4 +1,4 @@
-"""The model in training: torch_radar's own loaded model, with adapters put in place, as a Sentence Transformers module."""
+"""The model in training: torch_radar's loaded model, adapters put in place, as a Sentence Transformers module."""
 
 from __future__ import annotations
 
@@ -37,10 +37,15 @@ class TextModel(Module):
         The key is the one that the library's GradCache reads, whatever the model gives.
         """
         ids, lengths = features["input_ids"], features["attention_mask"].sum(dim=1)
-        if self.checkpoint.kind == "retriever":
-            features["sentence_embedding"] = self.loaded.vectors(ids, lengths, self.checkpoint.pooling)
-        else:
-            features["sentence_embedding"] = self.loaded.logits(ids, lengths)[:, None]
+        # Checkpointed layers run in full while gradients are on. GradCache's first pass, without them, must draw the
+        # same dropout as its second and therefore run the same computation.
+        in_full = torch.is_grad_enabled() or (self.training and self.network.is_activation_checkpointing)
+        with torch.set_grad_enabled(in_full):
+            if self.checkpoint.kind == "retriever":
+                outputs = self.loaded.vectors(ids, lengths, self.checkpoint.pooling)
+            else:
+                outputs = self.loaded.logits(ids, lengths)[:, None]
+        features["sentence_embedding"] = outputs if torch.is_grad_enabled() else outputs.detach()
         return features
 
     def trained(self) -> dict[str, Tensor]:
@@ -66,18 +71,19 @@ def make_trainable(loaded: LoadedModel, lora: Lora | None) -> None:
     """Marks what is to be trained: LoRA adapters (float32, added in place) and the head, or everything.
 
     Raises:
-        ValueError: If no module has the name of a target.
+        ValueError: If a target is the name of no linear module.
     """
     if lora is None:
         loaded.model.requires_grad_(True)
         return
     from peft import inject_adapter_in_model
 
-    try:
-        inject_adapter_in_model(lora_config(loaded, lora), loaded.model)
-    except ValueError as error:
-        names = sorted({name.rsplit(".", 1)[-1] for name, m in loaded.model.named_modules() if _is_linear(m)})
-        raise ValueError(f"lora.targets {list(lora.targets)}: {error}. The linear modules are {names}") from error
+    linear = [f".{name}" for name, module in loaded.model.named_modules() if isinstance(module, torch.nn.Linear)]
+    absent = [target for target in lora.targets if not any(name.endswith(f".{target}") for name in linear)]
+    if absent:
+        names = sorted({name.rpartition(".")[2] for name in linear} - {loaded.head})
+        raise ValueError(f"lora.targets names {absent}, and the base has no such linear module; it has {names}")
+    inject_adapter_in_model(lora_config(loaded, lora), loaded.model)
     for parameter in loaded.model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
@@ -108,7 +114,3 @@ def save_adapter(loaded: LoadedModel, config: Any, base: str, folder: Path) -> N
     config.base_model_name_or_path = base
     config.inference_mode = True
     config.save_pretrained(folder)
-
-
-def _is_linear(module: torch.nn.Module) -> bool:
-    return isinstance(module, torch.nn.Linear)

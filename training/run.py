@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ir_measures
 import numpy as np
 import torch
 from accelerate import PartialState
 from datasets import Dataset
+from torch import nn
+from transformers import TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 
-from torch_radar.checkpoints import Checkpoint, save_radar_json
+from torch_radar.checkpoints import RADAR_JSON, Checkpoint, save_radar_json
 from torch_radar.loading import LoadedModel, choose_device, choose_dtype, load
-from torch_radar.templates import PAIR_TEMPLATES, TEXT_TEMPLATES, token_ids
+from torch_radar.templates import PAIR_TEMPLATES, TEXT_TEMPLATES, PairTemplate, framing, token_ids
 from training.collator import RerankerCollator, RetrieverCollator
 from training.data import DataError, Documents, TrainingSet, concatenate, read_examples, read_tevatron
-from training.evaluation import RankingEvaluator, Run
+from training.evaluation import evaluator_for
 from training.losses import GroupCrossEntropy, InfoNCE
 from training.model import TextModel, lora_config, make_trainable, save_adapter
 from training.plan import plan_rows
 from training.plots import plot_metrics
-from training.recipe import Evaluation, Recipe
-from training.trainer import MetricsLog, complete_checkpoints, trainer_for
+from training.recipe import Recipe
+from training.records import replacing
+from training.trainer import EarlyStopping, MetricsLog, ProgressBar, complete_checkpoints, trainer_for
 
 logger = logging.getLogger(__name__)
 
@@ -50,10 +53,19 @@ def train(recipe: Recipe, output: Path) -> Path:
         RecipeError, DataError, CheckpointError: Before any step, if recipe, data or base are wrong.
         TrainingError: If the loss is not finite or a checkpoint cannot be saved.
     """
-    _begin(recipe, output)
+    process = PartialState()
+    if process.is_main_process:
+        _begin(recipe, output)
+    process.wait_for_everyone()
+    if (output / RADAR_JSON).is_file():
+        logger.info("%s is trained already", output)
+        return output
     loaded, checkpoint = load_base(recipe)
-    training_set, weights, sources = read_data(recipe, output / "cache")
-    _warn_of_long_texts(recipe, loaded, training_set)
+    with process.main_process_first():  # the others find what it leaves in the cache
+        training_set, weights, sources = read_data(recipe, output / "cache")
+        evaluator = evaluator_for(recipe, output / "cache")
+    if process.is_main_process:
+        _warn_of_long_texts(recipe, loaded, checkpoint, training_set)
     rows = plan_rows(
         weights,
         epochs=recipe.epochs,
@@ -70,21 +82,31 @@ def train(recipe: Recipe, output: Path) -> Path:
     # Adapters and a new head begin at random, and dropout is drawn while training.
     torch.manual_seed(recipe.seed)
     make_trainable(loaded, recipe.lora)
+    if recipe.activation_checkpointing:
+        loaded.model.activation_checkpointing_enable()
     text_model = TextModel(loaded, checkpoint)
+    stopping = _stopping(recipe)
     trainer = trainer_for(
         text_model,
         _arguments(recipe, output, steps, loaded),
-        loss=_loss(recipe, text_model),
+        checkpoints_kept=recipe.checkpoints_kept,
+        loss=partial(_loss, recipe),
         train_dataset=Dataset.from_dict({"row": rows, "position": np.arange(len(rows))}),
         data_collator=_collator(recipe, training_set, loaded, checkpoint),
-        evaluator=_evaluator(recipe.evaluation, recipe, output / "cache") if recipe.evaluation else None,
-        callbacks=[MetricsLog(output / METRICS_FILE), *_stopping(recipe)],
+        evaluator=evaluator,
+        callbacks=[MetricsLog(output / METRICS_FILE), ProgressBar(), *stopping],
     )
     resumable = complete_checkpoints(output)
-    trainer.train(resume_from_checkpoint=str(resumable[-1]) if resumable else None)
-    if PartialState().is_main_process:
-        save_trained(recipe, loaded, checkpoint, output)
+    newest = resumable[-1] if resumable else None
+    history = TrainerState.load_from_json(str(newest / TRAINER_STATE_NAME)) if newest else None
+    if history is not None and any(one.is_over(history) for one in stopping):
+        text_model.restore(output / f"checkpoint-{history.best_global_step}")  # killed after its last step
+    else:
+        trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+    if process.is_main_process:
         plot_metrics(output / METRICS_FILE, output / "metrics.png")
+        save_trained(recipe, loaded, checkpoint, output)
+    process.wait_for_everyone()
     return output
 
 
@@ -92,10 +114,11 @@ def _begin(recipe: Recipe, output: Path) -> None:
     """Writes the recipe into the run's folder, or checks that it is the one the run was begun with."""
     output.mkdir(parents=True, exist_ok=True)
     path, text = output / RECIPE_FILE, recipe.to_yaml()
-    if path.is_file() and path.read_text() != text:
+    if not path.is_file():
+        with replacing(path) as aside:
+            aside.write_text(text, encoding="utf-8")
+    elif path.read_text(encoding="utf-8") != text:
         raise DataError(f"{output} holds a run of another recipe: give another folder, or start that recipe again")
-    if PartialState().is_main_process:
-        path.write_text(text)
 
 
 def load_base(recipe: Recipe) -> tuple[LoadedModel, Checkpoint]:
@@ -125,6 +148,8 @@ def load_base(recipe: Recipe) -> tuple[LoadedModel, Checkpoint]:
         raise DataError(f"{base.name} reads {loaded.max_positions} tokens at most, not {longest}: lower the limits")
     if loaded.tokenizer.pad_token_id is None:
         raise DataError(f"{base.name} has no pad token: set pad_token in its tokenizer_config.json")
+    if described.ends_with_eos and loaded.tokenizer.eos_token_id is None:
+        raise DataError(f"{base.name} has no EOS token, and it is pooled there: set eos_token in tokenizer_config.json")
     trained = replace(described, base=base.name, is_adapter=recipe.lora is not None, revision=None)
     return loaded, trained
 
@@ -150,29 +175,60 @@ def read_data(recipe: Recipe, cache: Path) -> tuple[TrainingSet, np.ndarray, np.
 
 
 def save_trained(recipe: Recipe, loaded: LoadedModel, checkpoint: Checkpoint, output: Path) -> None:
-    """Writes what was trained so that torch_radar loads it by its folder."""
+    """Writes what was trained so that torch_radar loads it by its folder; ``radar.json``, last, says it is whole."""
     if recipe.lora is not None:
         save_adapter(loaded, lora_config(loaded, recipe.lora), recipe.base.name, output)
     else:
+        loaded.model.config.pad_token_id = loaded.tokenizer.pad_token_id  # transformers batches no pairs without one
         loaded.model.save_pretrained(output)
     loaded.tokenizer.save_pretrained(output)
     save_radar_json(output, checkpoint)
 
 
-def _warn_of_long_texts(recipe: Recipe, loaded: LoadedModel, training_set: TrainingSet) -> None:
-    """Says how many of a sample of texts will lose their end."""
+def _warn_of_long_texts(recipe: Recipe, loaded: LoadedModel, checkpoint: Checkpoint, training_set: TrainingSet) -> None:
+    """Says how many of a sample of texts will lose their end.
+
+    Raises:
+        DataError: If a reranker's query leaves no room for a document; all of them are looked at.
+    """
     chosen = np.linspace(0, len(training_set) - 1, min(_SAMPLE, len(training_set))).astype(int)
     examples = [training_set[int(i)] for i in chosen]
-    limits = (recipe.max_query_tokens, recipe.max_document_tokens)
-    if recipe.kind == "reranker":
-        limits = (recipe.max_pair_tokens, recipe.max_pair_tokens)
-    texts = ([e.query for e in examples], [training_set.documents.text(e.positive) for e in examples])
-    for what, limit, strings in zip(("queries", "positives"), limits, texts, strict=True):
-        longer = sum(len(ids) > limit for ids in token_ids(loaded.tokenizer, strings))
+    documents = [training_set.documents.text(example.positive) for example in examples]
+    template = checkpoint.template
+    frame = len(framing(loaded.tokenizer, ends_with_eos=checkpoint.ends_with_eos))
+    if isinstance(template, PairTemplate):
+        _require_room(recipe.max_pair_tokens - frame, loaded, template, training_set)
+        pairs = [
+            template.head(example.query) + document + template.after_document
+            for example, document in zip(examples, documents, strict=True)
+        ]
+        kinds = [("pairs", recipe.max_pair_tokens, pairs)]
+    else:
+        queries = [template.query(example.query) for example in examples]
+        positives = [template.document(document) for document in documents]
+        kinds = [
+            ("queries", recipe.max_query_tokens, queries),
+            ("positives", recipe.max_document_tokens, positives),
+        ]
+    for what, limit, strings in kinds:
+        longer = sum(len(ids) + frame > limit for ids in token_ids(loaded.tokenizer, strings))
         if longer:
             logger.warning(
                 "%d of %d sampled %s are longer than %d tokens and are cut", longer, len(strings), what, limit
             )
+
+
+def _require_room(room: int, loaded: LoadedModel, template: PairTemplate, training_set: TrainingSet) -> None:
+    tail = len(token_ids(loaded.tokenizer, [template.after_document])[0]) if template.after_document else 0
+    for start in range(0, len(training_set), _SAMPLE):
+        some = training_set.examples[start : start + _SAMPLE]
+        heads = token_ids(loaded.tokenizer, [template.head(query) for query in some["query"]])
+        for query_id, ids in zip(some["query_id"], heads, strict=True):
+            if len(ids) + tail >= room:
+                raise DataError(
+                    f"query {query_id!r} has {len(ids)} tokens with its template and leaves no room for a document: "
+                    "shorten it, or raise max_pair_tokens"
+                )
 
 
 def _arguments(recipe: Recipe, output: Path, steps: int, loaded: LoadedModel) -> dict[str, Any]:
@@ -191,13 +247,13 @@ def _arguments(recipe: Recipe, output: Path, steps: int, loaded: LoadedModel) ->
         "bf16": recipe.precision == "bfloat16",
         "seed": recipe.seed,
         "use_cpu": loaded.device.type == "cpu",
-        "gradient_checkpointing": recipe.activation_checkpointing,
         "save_strategy": "steps",
         "save_steps": recipe.save_every,
-        "save_total_limit": recipe.checkpoints_kept,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
+        "disable_tqdm": True,  # the bar is ours
         "report_to": "none",
+        "ddp_broadcast_buffers": False,  # no buffer changes
         "remove_unused_columns": False,
         "dataloader_drop_last": True,
         "dataloader_pin_memory": loaded.device.type == "cuda",
@@ -209,11 +265,11 @@ def _arguments(recipe: Recipe, output: Path, steps: int, loaded: LoadedModel) ->
     return arguments
 
 
-def _loss(recipe: Recipe, text_model: TextModel) -> InfoNCE | GroupCrossEntropy:
+def _loss(recipe: Recipe, model: nn.Module) -> InfoNCE | GroupCrossEntropy:
     shared: dict[str, Any] = {"mini_batch_tokens": recipe.mini_batch_tokens, "caching": recipe.caching}
     if recipe.kind == "reranker":
-        return GroupCrossEntropy(text_model, **shared)
-    return InfoNCE(text_model, temperature=recipe.temperature, in_batch_negatives=recipe.in_batch_negatives, **shared)
+        return GroupCrossEntropy(model, **shared)
+    return InfoNCE(model, temperature=recipe.temperature, in_batch_negatives=recipe.in_batch_negatives, **shared)
 
 
 def _collator(
@@ -227,59 +283,7 @@ def _collator(
     return RetrieverCollator(training_set, loaded.tokenizer, checkpoint, **limits, **shared)
 
 
-def _stopping(recipe: Recipe) -> list[Any]:
+def _stopping(recipe: Recipe) -> list[EarlyStopping]:
     if recipe.evaluation is None or recipe.evaluation.patience is None:
         return []
-    from transformers import EarlyStoppingCallback
-
-    return [EarlyStoppingCallback(early_stopping_patience=recipe.evaluation.patience)]
-
-
-def _evaluator(evaluation: Evaluation, recipe: Recipe, cache: Path) -> RankingEvaluator:
-    documents = Documents.from_files([Path(p) for p in evaluation.documents], cache)
-    queries = read_queries(Path(evaluation.queries))
-    qrels: dict[str, dict[str, int]] = {}
-    for judgement in ir_measures.read_trec_qrels(evaluation.qrels):
-        qrels.setdefault(judgement.query_id, {})[judgement.doc_id] = judgement.relevance
-    candidates: Run | None = None
-    if evaluation.candidates is not None:
-        candidates = {}
-        for scored in ir_measures.read_trec_run(evaluation.candidates):
-            candidates.setdefault(scored.query_id, {})[scored.doc_id] = scored.score
-    limits: dict[str, Any] = {"max_tokens": recipe.max_pair_tokens}
-    if recipe.kind == "retriever":
-        limits = {"max_query_tokens": recipe.max_query_tokens, "max_document_tokens": recipe.max_document_tokens}
-    return RankingEvaluator(
-        {docno: documents.text(docno) for docno in documents.docnos()},
-        queries,
-        qrels,
-        excluded={qid: [qid] for qid in queries} if evaluation.exclude_self else None,
-        candidates=candidates,
-        dtype=recipe.precision,
-        **limits,
-    )
-
-
-def read_queries(path: Path) -> dict[str, str]:
-    """Reads queries: JSONL with ``qid`` and ``query``, or lines of qid, tab, text.
-
-    Raises:
-        DataError: If a line has neither shape, or a qid occurs twice.
-    """
-    queries: dict[str, str] = {}
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                if path.suffix == ".jsonl":
-                    record = json.loads(line)
-                    qid, query = str(record["qid"]), str(record["query"])
-                else:
-                    qid, query = line.rstrip("\n").split("\t", 1)
-            except (ValueError, KeyError) as error:
-                raise DataError(
-                    f"{path}:{number}: not a query ({error}): JSONL with qid and query, or qid<tab>text"
-                ) from error
-            if qid in queries:
-                raise DataError(f"{path}:{number}: qid {qid!r} occurs twice: keep one")
-            queries[qid] = query
-    return queries
+    return [EarlyStopping(recipe.evaluation.patience)]
