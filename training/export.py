@@ -176,6 +176,19 @@ def _save_weights(loaded: LoadedModel, checkpoint: Checkpoint, folder: Path) -> 
     if hasattr(config, "auto_map"):
         del config.auto_map  # the base's remote code is neither used nor copied
     loaded.model.save_pretrained(folder)
+    path = folder / "config.json"
+    _write_json(path, _with_old_keys(json.loads(path.read_text(encoding="utf-8"))))
+
+
+def _with_old_keys(config: dict[str, Any]) -> dict[str, Any]:
+    """Adds what transformers 4 and TEI look for; without a ``rope_theta`` of its own they take 10,000 or fail."""
+    old: dict[str, Any] = {"torch_dtype": config["dtype"]}
+    rope = config.get("rope_parameters") or {}
+    if "rope_theta" in rope:
+        old["rope_theta"] = rope["rope_theta"]
+        if rope.get("rope_type", "default") != "default":
+            old["rope_scaling"] = {key: value for key, value in rope.items() if key != "rope_theta"}
+    return config | old
 
 
 def _save_tokenizer(loaded: LoadedModel, checkpoint: Checkpoint, folder: Path) -> None:
@@ -203,6 +216,9 @@ def _save_tokenizer(loaded: LoadedModel, checkpoint: Checkpoint, folder: Path) -
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(settings.get("extra_special_tokens"), list):
+        # transformers 4 fails on a list of that name; 5 reads it by its old one as well.
+        settings["additional_special_tokens"] = settings.pop("extra_special_tokens")
     _write_json(path, {key: value for key, value in settings.items() if key not in _TOKENIZER_KEYS})
 
 

@@ -35,12 +35,13 @@ Change = Callable[[dict[str, Any]], None]
 
 @pytest.fixture(scope="session")
 def base(tiny_qwen2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An instruct model: its tokenizer has a chat template."""
+    """An instruct model: its tokenizer has a chat template, and its rotary base is not the default."""
     folder = tmp_path_factory.mktemp("bases") / "base"
     shutil.copytree(tiny_qwen2, folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = CHAT
     tokenizer.save_pretrained(folder)
+    edited(folder, "config.json", lambda config: config["rope_parameters"].update(rope_theta=1e6))
     return folder
 
 
@@ -136,6 +137,24 @@ def test_sentence_transformers_files_have_the_old_layout(retriever: Path) -> Non
     settings = read("config_sentence_transformers.json")
     assert settings["prompts"] == {"query": "query: ", "document": "document: "}
     assert settings["similarity_fn_name"] == "cosine"
+
+
+def test_readers_of_transformers_4_find_the_keys_they_know(retriever: Path) -> None:
+    config, tokenizer = (
+        json.loads((retriever / f"{name}.json").read_text()) for name in ("config", "tokenizer_config")
+    )
+    assert (config["rope_theta"], config["torch_dtype"]) == (1e6, "float32")
+    assert "<|im_start|>" in tokenizer["additional_special_tokens"] and "extra_special_tokens" not in tokenizer
+
+
+def test_stretched_rotary_positions_survive(base: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(base, folder)
+    rope = {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e6}
+    edited(folder, "config.json", lambda config: config.update(rope_parameters=rope))
+    exported = export(run_folder(recipe_of(folder), tmp_path / "run"), tmp_path / "out", device="cpu")
+    config = json.loads((exported / "config.json").read_text())
+    assert config["rope_scaling"] == {"rope_type": "linear", "factor": 4.0}
 
 
 @pytest.mark.parametrize("text", ["", "a", "a finite group", "subgroup " * 500])
