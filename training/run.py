@@ -53,7 +53,7 @@ def train(recipe: Recipe, output: Path) -> Path:
         RecipeError, DataError, CheckpointError: Before any step, if recipe, data or base are wrong.
         TrainingError: If the loss is not finite or a checkpoint cannot be saved.
     """
-    process = PartialState()
+    process = processes()
     if process.is_main_process:
         _begin(recipe, output)
     process.wait_for_everyone()
@@ -110,6 +110,11 @@ def train(recipe: Recipe, output: Path) -> Path:
     return output
 
 
+def processes() -> PartialState:
+    """This process and those it was launched with; without a GPU they have to be asked for."""
+    return PartialState(cpu=choose_device().type == "cpu")
+
+
 def _begin(recipe: Recipe, output: Path) -> None:
     """Writes the recipe into the run's folder, or checks that it is the one the run was begun with."""
     output.mkdir(parents=True, exist_ok=True)
@@ -139,7 +144,8 @@ def load_base(recipe: Recipe) -> tuple[LoadedModel, Checkpoint]:
         revision=base.revision,
         licence=base.licence,
     )
-    device = choose_device() if PartialState().num_processes == 1 else PartialState().device
+    process = processes()
+    device = choose_device() if process.num_processes == 1 else process.device
     dtype = choose_dtype(device, base.dtype)
     torch.manual_seed(recipe.seed)
     loaded = load(described, device=device, dtype=dtype, attention=base.attention, new_head=recipe.kind == "reranker")
@@ -150,6 +156,11 @@ def load_base(recipe: Recipe) -> tuple[LoadedModel, Checkpoint]:
         raise DataError(f"{base.name} has no pad token: set pad_token in its tokenizer_config.json")
     if described.ends_with_eos and loaded.tokenizer.eos_token_id is None:
         raise DataError(f"{base.name} has no EOS token, and it is pooled there: set eos_token in tokenizer_config.json")
+    if recipe.kind == "reranker" and (dtype, recipe.precision) == (torch.bfloat16, "float32"):
+        raise DataError(
+            "the head is trained in float32 and cannot read a bfloat16 base directly: precision: bfloat16 converts "
+            "between them, or keep the base in float32 (base.dtype: float32)"
+        )
     trained = replace(described, base=base.name, is_adapter=recipe.lora is not None, revision=None)
     return loaded, trained
 
@@ -232,7 +243,7 @@ def _require_room(room: int, loaded: LoadedModel, template: PairTemplate, traini
 
 
 def _arguments(recipe: Recipe, output: Path, steps: int, loaded: LoadedModel) -> dict[str, Any]:
-    state = PartialState()
+    state = processes()
     if recipe.batch_queries % state.num_processes:
         raise DataError(f"batch_queries {recipe.batch_queries} cannot be shared by {state.num_processes} processes")
     arguments: dict[str, Any] = {

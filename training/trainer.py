@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer
+from sentence_transformers.base.trainer import BaseTrainer
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from sentence_transformers.sentence_transformer import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from torch import Tensor, nn
@@ -75,6 +76,9 @@ class _PlannedTrainer:
         """Reads the rows in the order they were planned in."""
         return BatchSampler(SequentialSampler(dataset), batch_size=batch_size, drop_last=drop_last)
 
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """Leaves out the library's model card: it would describe another folder than the one that is exported."""
+
     def collect_features(self, inputs: dict[str, Any]) -> tuple[list[dict[str, Tensor]], Any]:
         """Splits a collated batch into its one column and its labels."""
         prefix = "text_"
@@ -88,7 +92,8 @@ class _PlannedTrainer:
             TrainingError: If it is not finite; the batch is kept beside the run.
         """
         self._inputs = inputs
-        result = super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        # Not the cross-encoder's own: it offers a loss prompts, and answers any TypeError by computing it again.
+        result = BaseTrainer.compute_loss(self, model, inputs, *args, **kwargs)  # type: ignore[arg-type]
         self._require_finite("loss", result[0] if isinstance(result, tuple) else result)
         return result
 

@@ -48,16 +48,16 @@ def write_data(folder: Path, examples: int = 24, negatives: int = 3) -> dict[str
     return paths
 
 
-def write_recipe(path: Path, base: Path, kind: str, data: Path, **changes: Any) -> Recipe:
+def write_recipe(path: Path, weights: Path, kind: str, examples: Path, **changes: Any) -> Recipe:
     """A recipe of a few small steps, written to ``path`` and loaded."""
     settings: dict[str, Any] = {
         "kind": kind,
         "base": {
-            "name": str(base),
+            "name": str(weights),
             "template": "query-document" if kind == "retriever" else "recovered",
             "pooling": "last_token",
         },
-        "data": [{"path": str(data / "examples.jsonl")}],
+        "data": [{"path": str(examples / "examples.jsonl")}],
         "lora": {"rank": 4, "alpha": 16, "dropout": 0.1},
         "batch_queries": 4,
         "group_size": 3,

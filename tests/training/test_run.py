@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import random
 import shutil
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from tests.training.runs import (
     curve,
@@ -29,8 +31,10 @@ from tests.training.runs import (
 from torch_radar.checkpoints import load_radar_json
 from torch_radar.encoder import Encoder
 from torch_radar.reranker import Reranker
+from torch_radar.templates import QUERY_DOCUMENT, token_ids
 from training import run as run_module
-from training.data import DataError
+from training.data import DataError, read_examples
+from training.evaluation import measure, retrieve
 from training.run import train
 from training.trainer import complete_checkpoints, read_metrics
 
@@ -90,7 +94,12 @@ def test_adapters_are_float32_over_a_bfloat16_base(kind, precision, base, data, 
     named = {"name": str(base), "pooling": "last_token", "dtype": "bfloat16"}
     named["template"] = "query-document" if kind == "retriever" else "recovered"
     settings = {"base": named, "max_steps": 2, "precision": precision, "warmup_steps": 0}
-    output = train(write_recipe(tmp_path / "r.yaml", base, kind, data, **settings), tmp_path / "out")
+    recipe = write_recipe(tmp_path / "r.yaml", base, kind, data, **settings)
+    if (kind, precision) == ("reranker", "float32"):
+        with pytest.raises(DataError, match="precision: bfloat16"):
+            train(recipe, tmp_path / "out")
+        return
+    output = train(recipe, tmp_path / "out")
     trained = {p.dtype for p in in_memory["loaded"].model.parameters() if p.requires_grad}
     frozen = {p.dtype for p in in_memory["loaded"].model.parameters() if not p.requires_grad}
     assert (trained, frozen) == ({torch.float32}, {torch.bfloat16})
@@ -191,8 +200,8 @@ def test_early_stopping_keeps_the_best_and_a_kill_after_it_changes_nothing(base,
 
 
 def test_the_best_checkpoint_is_kept_and_becomes_the_result(base, data, tmp_path) -> None:
-    settings = {"evaluation": evaluation(data, every_steps=1), "checkpoints_kept": 1, "learning_rate": 0.5}
-    recipe = write_recipe(tmp_path / "r.yaml", base, "retriever", data, warmup_steps=6, max_steps=10, **settings)
+    settings = {"evaluation": evaluation(data, every_steps=1), "checkpoints_kept": 1, "learning_rate": 0.3}
+    recipe = write_recipe(tmp_path / "r.yaml", base, "retriever", data, warmup_steps=0, max_steps=10, **settings)
     output = train(recipe, tmp_path / "out")
     scores = [score for _, score in curve(output, "eval_nDCG@10")]
     best = 1 + scores.index(max(scores))
@@ -200,8 +209,6 @@ def test_the_best_checkpoint_is_kept_and_becomes_the_result(base, data, tmp_path
     assert {folder.name for folder in complete_checkpoints(output)} == {f"checkpoint-{best}", "checkpoint-10"}
     measured = run_module.evaluator_for(recipe, output / "cache")
     encoder = Encoder(str(output), max_query_tokens=64, max_document_tokens=64)
-    from training.evaluation import measure, retrieve
-
     run = retrieve(encoder, measured.documents, measured.queries)
     assert measure(run, measured.qrels)["nDCG@10"] == pytest.approx(max(scores), abs=1e-3)
 
@@ -235,12 +242,7 @@ def test_what_does_not_fit_is_refused_before_the_first_step(base, data, tmp_path
 
 
 def test_texts_that_are_cut_are_counted_with_their_template(base, data, tmp_path, caplog) -> None:
-    from torch_radar.templates import QUERY_DOCUMENT, token_ids
-    from training.data import read_examples
-
     examples = read_examples(data / "examples.jsonl", cache=tmp_path)
-    from transformers import AutoTokenizer
-
     tokenizer = AutoTokenizer.from_pretrained(base)
     queries = [QUERY_DOCUMENT.query(example.query) for example in examples]
     lengths = sorted(len(ids) + 1 for ids in token_ids(tokenizer, queries))
@@ -299,8 +301,6 @@ def test_no_network_is_touched(kind, base, data, tmp_path) -> None:
         "socket.getaddrinfo = refuse; socket.socket.connect = refuse; socket.socket.connect_ex = refuse\n"
         "from tests.training.runs import run\nrun(*sys.argv[1:])\n"
     )
-    import os
-
     environment = {k: v for k, v in os.environ.items() if k not in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")}
     ran = subprocess.run(
         [sys.executable, "-c", code, str(path), str(tmp_path / "out")],
@@ -309,5 +309,5 @@ def test_no_network_is_touched(kind, base, data, tmp_path) -> None:
         env=environment,
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
-    noise = [line for line in (ran.stdout + ran.stderr).splitlines() if "loss" in line or "Warning" in line]
-    assert noise == [], "a terminal is not flooded"
+    noise = [line for line in (ran.stdout + ran.stderr).splitlines() if line.strip()]
+    assert len(noise) <= 2, noise
