@@ -294,7 +294,7 @@ def test_a_batch_that_processes_cannot_share_is_refused(base, data, tmp_path, mo
 def test_no_network_is_touched(kind, base, data, tmp_path) -> None:
     path = tmp_path / "r.yaml"
     searched = evaluation(data, candidates=str(data / "run"))
-    write_recipe(path, base, kind, data, max_steps=2, evaluation=searched)
+    write_recipe(path, base, kind, data, max_steps=10, evaluation=searched)
     code = (
         "import os, socket, sys\n"
         "def refuse(*a, **k):\n    print('NETWORK', a, file=sys.stderr, flush=True); os._exit(9)\n"
@@ -310,4 +310,5 @@ def test_no_network_is_touched(kind, base, data, tmp_path) -> None:
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
     noise = [line for line in (ran.stdout + ran.stderr).splitlines() if line.strip()]
-    assert len(noise) <= 2, noise
+    assert not any("loss" in line for line in noise), "no line for every step"
+    assert len(noise) <= 8, "at most what transformers reports of a new head"
