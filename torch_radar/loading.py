@@ -21,6 +21,7 @@ from torch.nn.functional import normalize
 
 from torch_radar.batching import keep_freed_memory
 from torch_radar.checkpoints import SMALL_DEFAULT, Checkpoint, CheckpointError, Pooling
+from torch_radar.linear import use_onednn
 
 if TYPE_CHECKING:
     from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
@@ -111,7 +112,7 @@ class LoadedModel:
         rows = torch.arange(len(ids), device=ids.device)
         feed_forward = getattr(getattr(self.backbone, "layers", [None])[-1], "mlp", None)
         # Recomputed in the backward pass, a layer would run without the hook.
-        recomputed = torch.is_grad_enabled() and self.backbone.is_activation_checkpointing
+        recomputed = self.backbone.training and self.backbone.is_activation_checkpointing
         if feed_forward is None or recomputed:
             return self.states(ids, mask, past)[rows, lengths - 1]
         narrowing = feed_forward.register_forward_pre_hook(lambda _, inputs: (inputs[0][rows, lengths - 1][:, None],))
@@ -298,6 +299,8 @@ def load(
         parameter.data = parameter.data.to(device=device, dtype=dtype)
     # Buffers keep their precision: rotary frequencies rounded to bfloat16 turn every vector past a few hundred tokens.
     model.to(device).eval().requires_grad_(False)  # type: ignore[arg-type]
+    if device.type == "cpu":
+        use_onednn(model)
     is_causal = _measure_causality(getattr(model, model.base_model_prefix, model), device)
     if checkpoint.pooling == "last_token" and not is_causal:
         logger.warning("%s attends in both directions, as its config.json asks: the slower masked path", folder)

@@ -37,15 +37,10 @@ class TextModel(Module):
         The key is the one that the library's GradCache reads, whatever the model gives.
         """
         ids, lengths = features["input_ids"], features["attention_mask"].sum(dim=1)
-        # Checkpointed layers run in full while gradients are on. GradCache's first pass, without them, must draw the
-        # same dropout as its second and therefore run the same computation.
-        in_full = torch.is_grad_enabled() or (self.training and self.network.is_activation_checkpointing)
-        with torch.set_grad_enabled(in_full):
-            if self.checkpoint.kind == "retriever":
-                outputs = self.loaded.vectors(ids, lengths, self.checkpoint.pooling)
-            else:
-                outputs = self.loaded.logits(ids, lengths)[:, None]
-        features["sentence_embedding"] = outputs if torch.is_grad_enabled() else outputs.detach()
+        if self.checkpoint.kind == "retriever":
+            features["sentence_embedding"] = self.loaded.vectors(ids, lengths, self.checkpoint.pooling)
+        else:
+            features["sentence_embedding"] = self.loaded.logits(ids, lengths)[:, None]
         return features
 
     def trained(self) -> dict[str, Tensor]:
