@@ -1,6 +1,7 @@
 """``radar train``, ``radar mine`` and ``radar export``."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +10,8 @@ import typer
 from radar_cli import Debug, Json, framed
 
 app = typer.Typer()
+
+_EXTRA = ("accelerate", "bm25s", "datasets", "pyarrow", "sentence_transformers", "yaml")
 
 Kind = Literal["retriever", "reranker"]
 Documents = Annotated[list[Path], typer.Option("--documents", help="Texts that the examples name by docno.")]
@@ -25,6 +28,7 @@ def train(
     debug: Debug = False,
 ) -> str:
     """Train a retriever or a reranker; a run that was stopped goes on where it was."""
+    _require_extra()
     from training.recipe import Recipe, RecipeError
 
     chosen = Recipe.load(recipe, overrides=set_)
@@ -62,6 +66,7 @@ def mine(
     debug: Debug = False,
 ) -> str:
     """Fill up examples with hard negatives; a run that was stopped goes on where it was."""
+    _require_extra()
     from torch_radar.encoder import Encoder
     from training.data import Documents, read_examples
     from training.negatives import BM25Miner, EncoderMiner, Miner, read_counts
@@ -89,6 +94,13 @@ def export(
     debug: Debug = False,
 ) -> str:
     """Merge and verify a trained checkpoint for torch_radar, Sentence Transformers, vLLM and TEI."""
+    _require_extra()
     from training.export import export as run_export
 
     return str(run_export(run, output, dtype=dtype, adapter_only=adapter_only))
+
+
+def _require_extra() -> None:
+    missing = [name for name in _EXTRA if find_spec(name) is None]
+    if missing:
+        raise ImportError(f"training needs {', '.join(missing)}: pip install 'pyterrier-radar[training]'")

@@ -44,7 +44,7 @@ class _OneColumnLoss(CachedLossMixin, nn.Module):
             self.embed_minibatch(column, begin, end, with_grad=torch.is_grad_enabled(), copy_random_state=False)[0]
             for begin, end in ranges
         ]
-        return self.calculate_loss([outputs], labels)  # type: ignore[arg-type]
+        return self.calculate_loss([outputs], labels)
 
     def calculate_loss(self, reps: list[list[Tensor]], labels: Any = None, *, with_backward: bool = False) -> Tensor:
         """Returns the loss from the outputs of every mini-batch; see :class:`CachedLossMixin`."""

@@ -62,6 +62,16 @@ class TextModel(Module):
             trained[name].copy_(tensor)
 
 
+def set_dropout(loaded: LoadedModel, probability: float) -> None:
+    """Sets every dropout of a model, those inside attention included."""
+    for module in loaded.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = probability
+        for name in ("attention_dropout", "dropout_prob"):  # what transformers' attention modules call it
+            if hasattr(module, name):
+                setattr(module, name, probability)
+
+
 def make_trainable(loaded: LoadedModel, lora: Lora | None) -> None:
     """Marks what is to be trained: LoRA adapters (float32, added in place) and the head, or everything.
 

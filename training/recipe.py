@@ -43,6 +43,7 @@ class BaseModel(Settings):
         attention: The attention implementation of transformers; ``None`` is its choice.
         licence: Licence of the base, for the model card.
         dtype: Precision the frozen base is kept in; adapters are always float32.
+        dropout: Dropout inside the base; ``None`` is what its own configuration says.
     """
 
     name: Text
@@ -52,6 +53,7 @@ class BaseModel(Settings):
     attention: Text | None = None
     licence: str = ""
     dtype: Precision = "float32"
+    dropout: Annotated[float, Range(low=0, below=1)] | None = None
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,13 @@ from torch_radar.loading import LoadedModel, choose_device, choose_dtype, load
 from torch_radar.templates import PAIR_TEMPLATES, TEXT_TEMPLATES, PairTemplate, framing, token_ids
 from training.collator import RerankerCollator, RetrieverCollator
 from training.data import DataError, Documents, TrainingSet, concatenate, read_examples, read_tevatron
+from training.data.records import replacing
 from training.evaluation import evaluator_for
 from training.losses import GroupCrossEntropy, InfoNCE
-from training.model import TextModel, lora_config, make_trainable, save_adapter
+from training.model import TextModel, lora_config, make_trainable, save_adapter, set_dropout
 from training.plan import plan_rows
 from training.plots import plot_metrics
 from training.recipe import Recipe
-from training.records import replacing
 from training.trainer import EarlyStopping, MetricsLog, ProgressBar, complete_checkpoints, trainer_for
 
 logger = logging.getLogger(__name__)
@@ -149,6 +149,8 @@ def load_base(recipe: Recipe) -> tuple[LoadedModel, Checkpoint]:
     dtype = choose_dtype(device, base.dtype)
     torch.manual_seed(recipe.seed)
     loaded = load(described, device=device, dtype=dtype, attention=base.attention, new_head=recipe.kind == "reranker")
+    if base.dropout is not None:
+        set_dropout(loaded, base.dropout)
     longest = max(longest, recipe.max_query_tokens if recipe.kind == "retriever" else 0)
     if longest > loaded.max_positions:
         raise DataError(f"{base.name} reads {loaded.max_positions} tokens at most, not {longest}: lower the limits")

@@ -24,8 +24,8 @@ from tqdm.auto import tqdm
 from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import rotate_checkpoints
 
+from training.data.records import replacing
 from training.model import TextModel
-from training.records import replacing
 
 _MANIFEST = "files.json"
 _BLOCK = 16 << 20

@@ -21,9 +21,9 @@ from tests.models import EOS
 from torch_radar import Encoder, Reranker
 from torch_radar.checkpoints import load_radar_json
 from torch_radar.templates import PAIR_TEMPLATES, frame_texts, framing
-from training.agreement import TEXTS, ExportError, pair_halves
-from training.card import model_card
 from training.export import export
+from training.export.agreement import TEXTS, ExportError, pair_halves
+from training.export.card import model_card
 from training.model import make_trainable
 from training.recipe import BaseModel, DataSource, Lora, Recipe
 from training.run import load_base, save_trained
@@ -322,7 +322,7 @@ def shorter(settings: dict[str, Any]) -> None:
 def test_a_disagreement_names_the_tool_the_text_and_the_distance(
     retriever: Path, tmp_path: Path, file: str, change: Change, which: str
 ) -> None:
-    from training.agreement import check_agreement
+    from training.export.agreement import check_agreement
 
     folder = tmp_path / "spoilt"
     shutil.copytree(retriever, folder)
@@ -333,7 +333,7 @@ def test_a_disagreement_names_the_tool_the_text_and_the_distance(
 
 
 def test_a_tokenizer_without_eos_is_found_out(retriever: Path, base: Path, tmp_path: Path) -> None:
-    from training.agreement import check_agreement
+    from training.export.agreement import check_agreement
 
     folder = tmp_path / "spoilt"
     shutil.copytree(retriever, folder)
@@ -344,7 +344,7 @@ def test_a_tokenizer_without_eos_is_found_out(retriever: Path, base: Path, tmp_p
 
 
 def test_tensors_lost_on_the_way_are_found_out(reranker: Path, tmp_path: Path) -> None:
-    from training.agreement import check_agreement
+    from training.export.agreement import check_agreement
 
     folder = tmp_path / "spoilt"
     shutil.copytree(reranker, folder)

@@ -27,7 +27,7 @@ import pytest
 from tests.training.test_export import LIMIT, base, reranker, retriever, runs  # noqa: F401 (fixtures)
 from torch_radar import Encoder, Reranker
 from torch_radar.checkpoints import load_radar_json
-from training.agreement import TEXTS, pair_halves
+from training.export.agreement import TEXTS, pair_halves
 
 PYTHON = Path(os.environ.get("RADAR_VLLM_PYTHON", Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python"))
 STARTUP_SECONDS = 600  # it takes 18 on two idle cores

@@ -23,10 +23,10 @@ from hypothesis import strategies as st
 from torch_radar import Encoder
 from torch_radar.vectors import StoreMismatchError, VectorStore
 from training.data import DataError, Documents, Example, Negative, TrainingSet, read_examples, write_examples
-from training.guards import GUARDS
-from training.journal import JournalError, journal
-from training.miners import BM25Miner, EncoderMiner, Ranking, ScoringMiner
 from training.negatives import mine, read_counts
+from training.negatives.guards import GUARDS
+from training.negatives.journal import JournalError, journal
+from training.negatives.miners import BM25Miner, EncoderMiner, Ranking, ScoringMiner
 
 WORDS = "group ring field compact bounded sequence limit prime ideal finite cover metric kernel graph vertex".split()
 

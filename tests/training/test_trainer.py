@@ -12,7 +12,7 @@ import torch
 from tests.training.runs import curve, write_recipe
 from training import run as run_module
 from training.losses import InfoNCE
-from training.model import TextModel, make_trainable
+from training.model import TextModel, make_trainable, set_dropout
 from training.plan import plan_rows
 from training.recipe import Lora
 from training.run import load_base, read_data, train
@@ -185,3 +185,17 @@ def test_adapters_can_only_be_put_where_there_are_linear_modules(base, data, tmp
     loaded, _ = load_base(write_recipe(tmp_path / "r.yaml", base, "retriever", data))
     with pytest.raises(ValueError, match=r"\['w_pack'\].*it has \['down_proj', 'gate_proj', 'k_proj'"):
         make_trainable(loaded, Lora(targets=("q_proj", "w_pack")))
+
+
+def test_a_base_without_dropout_gives_the_same_vectors_in_training_as_in_use() -> None:
+    from torch_radar.checkpoints import SMALL_DEFAULT
+    from torch_radar.loading import LazyModel
+
+    loaded = LazyModel(SMALL_DEFAULT, device="cpu").loaded
+    model = TextModel(loaded, SMALL_DEFAULT)
+    ids = torch.randint(5, 900, (3, 12), generator=torch.Generator().manual_seed(0))
+    features = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    served = model.eval()(dict(features))["sentence_embedding"]
+    assert not torch.allclose(model.train()(dict(features))["sentence_embedding"], served, atol=1e-3)
+    set_dropout(loaded, 0.0)
+    torch.testing.assert_close(model.train()(dict(features))["sentence_embedding"], served, atol=1e-5, rtol=0)

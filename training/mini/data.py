@@ -8,6 +8,7 @@ with all their problems and titles.
 
 from __future__ import annotations
 
+import csv
 import gzip
 import hashlib
 import json
@@ -21,6 +22,7 @@ from training.data import Example, write_examples
 
 _SHINGLE = 8
 """Words in a row that two texts must share to count as near-duplicates."""
+KINDS = ("stacks", "problems", "titles")
 BODY = "#body"
 """Ends the docno of a PlanetMath text without its title."""
 
@@ -78,6 +80,33 @@ def build(stacks: Path, planetmath: Path, output: Path, *, evaluation_texts: Ite
     return counts
 
 
+def read_dev(data: Path, name: str) -> tuple[dict[str, str], dict[str, str], dict[str, dict[str, int]]]:
+    """Reads a held-out set that :func:`build` wrote.
+
+    Returns:
+        Texts by docno, queries by qid, judgements by qid and docno.
+    """
+    records = {kind: _lines(data / f"dev-{name}.{kind}.jsonl") for kind in ("documents", "queries")}
+    qrels: dict[str, dict[str, int]] = {}
+    for line in (data / f"dev-{name}.qrels.txt").read_text(encoding="utf-8").splitlines():
+        qid, _, docno, grade = line.split()
+        qrels.setdefault(qid, {})[docno] = int(grade)
+    documents = {record["docno"]: record["text"] for record in records["documents"]}
+    return documents, {record["qid"]: record["query"] for record in records["queries"]}, qrels
+
+
+def read_evaluation_texts(paths: Iterable[Path]) -> Iterator[str]:
+    """Reads what is not to be trained on: every string of JSONL records, every cell of CSV rows, every line of text."""
+    for path in paths:
+        if path.suffix == ".jsonl":
+            yield from (value for record in _lines(path) for value in record.values() if isinstance(value, str))
+        elif path.suffix == ".csv":
+            with path.open(encoding="utf-8", newline="") as file:
+                yield from (cell for row in csv.reader(file) for cell in row)
+        else:
+            yield from path.read_text(encoding="utf-8").splitlines()
+
+
 def held_out(docno: str) -> bool:
     """Whether a PlanetMath document, with its problems and its title, is kept for evaluation: one in seven."""
     return int(hashlib.sha256(docno.encode()).hexdigest(), 16) % 7 == 0
@@ -103,6 +132,11 @@ def _shingles(text: str) -> set[str]:
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:
     with gzip.open(path, "rt", encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as lines:
         yield from map(json.loads, lines)
 
 

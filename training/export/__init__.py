@@ -30,8 +30,8 @@ from torch_radar.checkpoints import (
 )
 from torch_radar.loading import LoadedModel, choose_device, load
 from torch_radar.templates import TextTemplate, framing, token_ids
-from training.agreement import TEXTS, ExportError, check_agreement, check_rounding, radar_outputs
-from training.card import Results, model_card
+from training.export.agreement import TEXTS, ExportError, check_agreement, check_rounding, radar_outputs
+from training.export.card import Results, model_card
 from training.recipe import Recipe
 
 __all__ = ["ExportError", "export"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from training.records import DataError, replacing
+from training.data.records import DataError, replacing
 
 DEFAULT_CACHE = Path("~/.cache/radar/training")
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from training.records import DataError, Place, identifier, read_records, text
-from training.tables import cache_file, digest, new_table, open_table, stamp
+from training.data.records import DataError, Place, identifier, read_records, text
+from training.data.tables import cache_file, digest, new_table, open_table, stamp
 
 DOCNO_NAMES = ("docno", "_id", "doc_id")
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import datasets
 
-from training.documents import Documents, collecting, join_fields, text_digest
-from training.examples import SCHEMA, Example, Negative, TrainingSet, check_labels, check_texts, row
-from training.format import parse_example, stem, write_examples
-from training.records import DataError, Place, identifier, read_records, text
-from training.tables import DEFAULT_CACHE, cache_file, digest, new_table, stamp
+from training.data.documents import Documents, collecting, join_fields, text_digest
+from training.data.examples import SCHEMA, Example, Negative, TrainingSet, check_labels, check_texts, row
+from training.data.format import parse_example, stem, write_examples
+from training.data.records import DataError, Place, identifier, read_records, text
+from training.data.tables import DEFAULT_CACHE, cache_file, digest, new_table, stamp
 
 __all__ = [
     "DEFAULT_CACHE",

@@ -11,9 +11,9 @@ from typing import Any
 import datasets
 import pyarrow as pa
 
-from training.documents import Documents
-from training.records import DataError, Place
-from training.tables import damage_named
+from training.data.documents import Documents
+from training.data.records import DataError, Place
+from training.data.tables import damage_named
 
 SCHEMA = pa.schema(
     [

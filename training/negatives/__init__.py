@@ -22,11 +22,11 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from training.data import DataError, Documents, Example, Negative, TrainingSet, write_examples
-from training.format import stem
-from training.guards import GUARDS, Guard, Relevance
-from training.journal import journal, require_same, write_json
-from training.miners import BM25Miner, EncoderMiner, Miner, Ranking, ScoringMiner, contents
-from training.records import read_records, replacing
+from training.data.format import stem
+from training.data.records import read_records, replacing
+from training.negatives.guards import GUARDS, Guard, Relevance
+from training.negatives.journal import journal, require_same, write_json
+from training.negatives.miners import BM25Miner, EncoderMiner, Miner, Ranking, ScoringMiner, contents
 
 __all__ = ["BM25Miner", "EncoderMiner", "Miner", "ScoringMiner", "mine", "read_counts"]
 

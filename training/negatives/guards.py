@@ -9,7 +9,7 @@ from hashlib import blake2b
 import numpy as np
 
 from training.data import DataError, Example, TrainingSet
-from training.documents import text_digest
+from training.data.documents import text_digest
 
 GUARDS = ("positive", "also_relevant", "own_document", "same_text", "same_document", "margin", "duplicate")
 """The guards' names, in the order in which they are asked."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from training.records import DataError
+from training.data.records import DataError
 
 
 class JournalError(DataError):

@@ -1,0 +1,78 @@
+"""The data of radar-mini: what is held out stays out, and what is evaluated on is not trained on."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from training.data import Documents, read_examples
+from training.mini.data import BODY, KINDS, build, held_out, read_dev, read_evaluation_texts
+from training.recipe import Recipe
+
+PROBLEMS = [
+    json.loads(line) for line in files("training.mini").joinpath("problems.jsonl").read_text("utf-8").splitlines()
+]
+
+
+def write(path: Path, records: list[Mapping[str, object]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with gzip.open(path, "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps(record) + "\n" for record in records)
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> tuple[Path, Path]:
+    """Two corpora in the form of the originals: every PlanetMath docno that has a problem, and a few statements."""
+    stacks, planetmath = tmp_path / "stacks", tmp_path / "planetmath"
+    statements = [{"docno": f"algebra-lemma-{i}", "text": f"Every module number {i} is flat."} for i in range(6)]
+    write(stacks / "corpus.jsonl.gz", [*statements, {"docno": "empty", "text": " "}])
+    write(
+        stacks / "train.jsonl.gz",
+        [{"qid": "algebra-lemma-0", "query": "is it flat", "positives": ["algebra-lemma-0", "algebra-lemma-1", "x"]}],
+    )
+    write(stacks / "dev.jsonl.gz", [{"qid": "algebra-lemma-2", "query": "flat?", "positives": ["algebra-lemma-3"]}])
+    docnos = sorted({p["docno"] for p in PROBLEMS})
+    write(
+        planetmath / "corpus.jsonl.gz",
+        [{"docno": d, "title": f"title of {d}", "text": f"the statement of {d}"} for d in docnos],
+    )
+    return stacks, planetmath
+
+
+def test_nothing_that_is_held_out_is_trained_on(sources: tuple[Path, Path], tmp_path: Path) -> None:
+    build(*sources, tmp_path / "data")
+    documents = Documents.from_files([tmp_path / "data" / "documents.jsonl"], tmp_path)
+    sets = {k: read_examples(tmp_path / "data" / f"examples-{k}.jsonl", documents, cache=tmp_path) for k in KINDS}
+    assert {k: len(s) for k, s in sets.items()}["stacks"] == 1  # its own statement and an unknown one are no positives
+    trained = {s[i].positive.removesuffix(BODY) for k, s in sets.items() if k != "stacks" for i in range(len(s))}
+    _, queries, qrels = read_dev(tmp_path / "data", "problems")
+    kept = {docno for judged in qrels.values() for docno in judged}
+    assert kept and all(map(held_out, kept))
+    assert not trained & kept
+    assert queries.keys() == qrels.keys()
+    assert 0.1 < len(kept) / len(kept | trained) < 0.2
+
+
+def test_an_example_that_repeats_an_evaluation_query_is_left_out(sources: tuple[Path, Path], tmp_path: Path) -> None:
+    problem = next(p["problem"] for p in PROBLEMS if not held_out(p["docno"]))
+    (tmp_path / "seen.jsonl").write_text(json.dumps({"qid": "1", "query": "Rephrased: " + problem.upper()}))
+    counts = build(*sources, tmp_path / "all")
+    fewer = build(*sources, tmp_path / "data", evaluation_texts=read_evaluation_texts([tmp_path / "seen.jsonl"]))
+    assert fewer["left out"] >= 1
+    assert fewer["problems"] == counts["problems"] - fewer["left out"]
+
+
+def test_every_problem_is_there_once_and_names_a_document() -> None:
+    texts = [" ".join(p["problem"].lower().split()) for p in PROBLEMS]
+    assert len(set(texts)) == len(texts) > 3000
+    assert all(p.keys() == {"docno", "problem"} and p["docno"].isalnum() for p in PROBLEMS)
+
+
+def test_the_recipe_reads_the_three_kinds_in_this_order() -> None:
+    recipe = Recipe.load("radar-mini")
+    assert [Path(source.path).stem.removeprefix("mined-") for source in recipe.data] == list(KINDS)
