@@ -41,7 +41,7 @@ class Checkpoint:
         name: Hub id, or the path of a local folder, or the name of a packaged model.
         kind: ``"retriever"`` (texts to vectors) or ``"reranker"`` (pairs to logits).
         template: The text form it was trained with.
-        pooling: Which hidden state is read: the last token's, the mean over tokens, or (reranker) the first token's.
+        pooling: Which hidden state is read: the last token's, the mean over tokens, or the first token's.
         max_tokens: The most tokens it reads of a query, a document, or (reranker) a pair, special tokens included.
         base: For a LoRA adapter, the checkpoint it is merged into; otherwise the model it was trained from.
         is_adapter: Whether the weights are a LoRA adapter over ``base``.

@@ -87,6 +87,8 @@ class LoadedModel:
         """Returns float32 unit vectors (n, dimension) of right-padded ids (n, longest)."""
         if pooling == "last_token":
             pooled = self.last_token_states(ids, lengths).float()
+        elif pooling == "cls":
+            pooled = self.states(ids, _mask(ids, lengths))[:, 0].float()
         else:
             mask = _mask(ids, lengths)
             pooled = (self.states(ids, mask).float() * mask[:, :, None]).sum(dim=1) / lengths[:, None]
@@ -358,7 +360,7 @@ def _load_adapter(checkpoint: Checkpoint, base: Path, adapter: Path, attention: 
     head_saved = any(f".{head}." in key for key in saved for head in _HEADS)
     model = _load_weights(checkpoint, base, torch.float32, attention, head_may_be_new=head_saved)
     wrapped = PeftModel.from_pretrained(model, str(adapter))
-    loaded = get_peft_model_state_dict(wrapped)
+    loaded = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
     lost = saved.keys() - {k for k, v in loaded.items() if k in saved and torch.equal(v.float(), saved[k].float())}
     if lost:
         raise CheckpointError(

@@ -104,9 +104,19 @@ def lora_config(loaded: LoadedModel, lora: Lora) -> Any:
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=list(lora.targets),
+        target_modules=_targets(loaded, lora),
         modules_to_save=[loaded.head] if is_reranker else None,
     )
+
+
+def _targets(loaded: LoadedModel, lora: Lora) -> list[str]:
+    """Returns the names that PEFT looks for: last names, or those of the last layers' modules in full."""
+    if lora.last_layers is None:
+        return list(lora.targets)
+    first = loaded.model.config.num_hidden_layers - lora.last_layers
+    names = [name.split(".") for name, _ in loaded.model.named_modules()]
+    layers = [(next((int(part) for part in parts if part.isdecimal()), -1), parts) for parts in names]
+    return [".".join(parts) for layer, parts in layers if layer >= first and parts[-1] in lora.targets]
 
 
 def save_adapter(loaded: LoadedModel, config: Any, base: str, folder: Path) -> None:

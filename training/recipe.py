@@ -44,6 +44,7 @@ class BaseModel(Settings):
         licence: Licence of the base, for the model card.
         dtype: Precision the frozen base is kept in; adapters are always float32.
         dropout: Dropout inside the base; ``None`` is what its own configuration says.
+        reads_latex: Whether its tokenizer is to leave out LaTeX markup; see :mod:`training.latex`.
     """
 
     name: Text
@@ -54,6 +55,7 @@ class BaseModel(Settings):
     licence: str = ""
     dtype: Precision = "float32"
     dropout: Annotated[float, Range(low=0, below=1)] | None = None
+    reads_latex: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,14 @@ class Lora(Settings):
         alpha: Their scale is ``alpha / rank``.
         dropout: Dropout on their input.
         targets: Last names of the linear layers that are adapted.
+        last_layers: How many transformer layers, counted from the last, are adapted; ``None`` is all of them.
     """
 
     rank: Count = 16
     alpha: Count = 64
     dropout: Annotated[float, Range(low=0, below=1)] = 0.1
     targets: Annotated[tuple[Text, ...], NonEmpty()] = _PROJECTIONS
+    last_layers: Count | None = None
 
 
 @dataclass(frozen=True)

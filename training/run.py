@@ -23,6 +23,7 @@ from training.collator import RerankerCollator, RetrieverCollator
 from training.data import DataError, Documents, TrainingSet, concatenate, read_examples, read_tevatron
 from training.data.records import replacing
 from training.evaluation import evaluator_for
+from training.latex import reading_latex
 from training.losses import GroupCrossEntropy, InfoNCE
 from training.model import TextModel, lora_config, make_trainable, save_adapter, set_dropout
 from training.plan import plan_rows
@@ -149,6 +150,8 @@ def load_base(recipe: Recipe) -> tuple[LoadedModel, Checkpoint]:
     dtype = choose_dtype(device, base.dtype)
     torch.manual_seed(recipe.seed)
     loaded = load(described, device=device, dtype=dtype, attention=base.attention, new_head=recipe.kind == "reranker")
+    if base.reads_latex:
+        loaded = replace(loaded, tokenizer=reading_latex(loaded.tokenizer))
     if base.dropout is not None:
         set_dropout(loaded, base.dropout)
     longest = max(longest, recipe.max_query_tokens if recipe.kind == "retriever" else 0)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from tests.training.runs import (
@@ -200,7 +201,10 @@ def test_early_stopping_keeps_the_best_and_a_kill_after_it_changes_nothing(base,
 
 
 def test_the_best_checkpoint_is_kept_and_becomes_the_result(base, data, tmp_path) -> None:
-    settings = {"evaluation": evaluation(data, every_steps=1), "checkpoints_kept": 1, "learning_rate": 0.3}
+    # Judged relevant is what training tells a query from: it gets worse, so that the best is not the last.
+    qrels = tmp_path / "qrels"
+    qrels.write_text("".join(f"q{i} 0 d{j} 1\n" for i in range(8) for j in range((i + 1) % 4, 24, 4)))
+    settings = {"evaluation": evaluation(data, every_steps=1, qrels=str(qrels)), "checkpoints_kept": 1}
     recipe = write_recipe(tmp_path / "r.yaml", base, "retriever", data, warmup_steps=0, max_steps=10, **settings)
     output = train(recipe, tmp_path / "out")
     scores = [score for _, score in curve(output, "eval_nDCG@10")]
@@ -312,3 +316,11 @@ def test_no_network_is_touched(kind, base, data, tmp_path) -> None:
     noise = [line for line in (ran.stdout + ran.stderr).splitlines() if line.strip()]
     assert not any("loss" in line for line in noise), "no line for every step"
     assert len(noise) <= 8, "at most what transformers reports of a new head"
+
+
+def test_only_the_last_layers_are_adapted_if_asked(base, data, tmp_path) -> None:
+    lora = {"rank": 4, "alpha": 8, "dropout": 0, "last_layers": 1}
+    output = train(write_recipe(tmp_path / "r.yaml", base, "retriever", data, max_steps=2, lora=lora), tmp_path / "out")
+    adapted = {key.split("layers.")[1].split(".")[0] for key in load_file(output / "adapter_model.safetensors")}
+    assert adapted == {"1"}
+    Encoder(str(output)).encode_queries(["read back and merged"])

@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from tests.models import save_qwen_retriever
-from tests.training.runs import write_data, write_recipe
+from tests.training.runs import write_recipe
 from training.model import TextModel, make_trainable
 from training.plan import plan_rows
 from training.run import load_base, train
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_qwen_retriever(tmp_path_factory.mktemp("base"), hidden=32)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    write_data(folder)
-    return folder
 
 
 def test_a_new_head_is_saved_with_the_adapter_and_not_left_frozen(base, data, tmp_path) -> None:

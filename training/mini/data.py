@@ -9,7 +9,6 @@ with all their problems and titles.
 from __future__ import annotations
 
 import csv
-import gzip
 import hashlib
 import json
 import re
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from training.data import Example, write_examples
+from training.data.records import read_records
 
 _SHINGLE = 8
 """Words in a row that two texts must share to count as near-duplicates."""
@@ -86,7 +86,7 @@ def read_dev(data: Path, name: str) -> tuple[dict[str, str], dict[str, str], dic
     Returns:
         Texts by docno, queries by qid, judgements by qid and docno.
     """
-    records = {kind: _lines(data / f"dev-{name}.{kind}.jsonl") for kind in ("documents", "queries")}
+    records = {kind: _read(data / f"dev-{name}.{kind}.jsonl") for kind in ("documents", "queries")}
     qrels: dict[str, dict[str, int]] = {}
     for line in (data / f"dev-{name}.qrels.txt").read_text(encoding="utf-8").splitlines():
         qid, _, docno, grade = line.split()
@@ -99,7 +99,7 @@ def read_evaluation_texts(paths: Iterable[Path]) -> Iterator[str]:
     """Reads what is not to be trained on: every string of JSONL records, every cell of CSV rows, every line of text."""
     for path in paths:
         if path.suffix == ".jsonl":
-            yield from (value for record in _lines(path) for value in record.values() if isinstance(value, str))
+            yield from (value for record in _read(path) for value in record.values() if isinstance(value, str))
         elif path.suffix == ".csv":
             with path.open(encoding="utf-8", newline="") as file:
                 yield from (cell for row in csv.reader(file) for cell in row)
@@ -131,13 +131,7 @@ def _shingles(text: str) -> set[str]:
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        yield from map(json.loads, lines)
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
-        yield from map(json.loads, lines)
+    return (record for _, record in read_records(path))
 
 
 def _write_documents(path: Path, documents: Mapping[str, str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from hashlib import blake2b
 from importlib import import_module
@@ -15,6 +15,7 @@ import numpy as np
 from bm25s.tokenization import Tokenizer
 from tqdm.auto import tqdm
 
+from torch_radar.batching import windows
 from torch_radar.encoder import WINDOW, Encoder
 from torch_radar.vectors import VectorStore
 from training.data import DataError, Documents
@@ -170,7 +171,7 @@ class EncoderMiner:
             store = VectorStore.create(self._folder, dimension=self._encoder.dimension, settings=self._store_settings)
         docnos = self._documents.docnos()
         with tqdm(total=len(docnos), initial=len(store), desc=self.name, unit=" documents", leave=False) as bar:
-            for window in _windows(islice(docnos, len(store), None), self._window):
+            for window in windows(islice(docnos, len(store), None), self._window):
                 store.append(window, self._encoder.encode_documents([self._documents.text(docno) for docno in window]))
                 bar.update(len(window))
         if not store.is_complete:
@@ -192,12 +193,6 @@ def _best(scores: np.ndarray, docnos: Sequence[str], depth: int) -> Ranking:
     rows = np.flatnonzero((scores >= threshold) & (scores > 0))
     rows = rows[np.argsort(-scores[rows], kind="stable")][:depth]
     return [(docnos[int(row)], float(scores[row])) for row in rows]
-
-
-def _windows(docnos: Iterable[str], size: int) -> Iterator[list[str]]:
-    docnos = iter(docnos)
-    while window := list(islice(docnos, size)):
-        yield window
 
 
 def _english_stemmer() -> Any:
