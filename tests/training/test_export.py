@@ -18,6 +18,7 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.models import EOS
+from tests.training.runs import write_recipe
 from torch_radar import Encoder, Reranker
 from torch_radar.checkpoints import load_radar_json
 from torch_radar.templates import PAIR_TEMPLATES, frame_texts, framing
@@ -26,7 +27,7 @@ from training.export.agreement import TEXTS, ExportError, pair_halves
 from training.export.card import model_card
 from training.model import make_trainable
 from training.recipe import BaseModel, DataSource, Lora, Recipe
-from training.run import load_base, save_trained
+from training.run import load_base, save_trained, train
 
 CHAT = "{% for message in messages %}<|im_start|>{{ message['content'] }}<|im_end|>{% endfor %}"
 LIMIT = 160
@@ -390,3 +391,12 @@ def test_the_card_tables_what_the_caller_measured(retriever: Path) -> None:
     assert matter["base_model"] == "Qwen/Qwen2.5-3B-Instruct"
     assert (matter["license"], matter["license_name"]) == ("other", "Qwen Research")
     assert "Nobody has stated" in card
+
+
+def test_a_base_that_reads_latex_is_read_alike_by_every_tool(data, tmp_path) -> None:
+    base = {"name": "all-MiniLM-L6-v2", "template": "plain", "pooling": "mean", "reads_latex": True}
+    lora = {"rank": 2, "alpha": 4, "dropout": 0, "targets": ["query"], "last_layers": 1}
+    recipe = write_recipe(tmp_path / "r.yaml", tmp_path, "retriever", data, base=base, lora=lora, max_steps=1)
+    output = export(train(recipe, tmp_path / "run"), tmp_path / "out")  # compares torch_radar and Sentence Transformers
+    assert json.loads((output / "tokenizer_config.json").read_text())["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert AutoTokenizer.from_pretrained(output).tokenize(r"$\mathcal{F}$") == ["f"]

@@ -188,11 +188,11 @@ def test_adapters_can_only_be_put_where_there_are_linear_modules(base, data, tmp
 
 
 def test_a_base_without_dropout_gives_the_same_vectors_in_training_as_in_use() -> None:
-    from torch_radar.checkpoints import SMALL_DEFAULT
+    from torch_radar.checkpoints import MINILM
     from torch_radar.loading import LazyModel
 
-    loaded = LazyModel(SMALL_DEFAULT, device="cpu").loaded
-    model = TextModel(loaded, SMALL_DEFAULT)
+    loaded = LazyModel(MINILM, device="cpu").loaded
+    model = TextModel(loaded, MINILM)
     ids = torch.randint(5, 900, (3, 12), generator=torch.Generator().manual_seed(0))
     features = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     served = model.eval()(dict(features))["sentence_embedding"]

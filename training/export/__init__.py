@@ -219,6 +219,8 @@ def _save_tokenizer(loaded: LoadedModel, checkpoint: Checkpoint, folder: Path) -
     if isinstance(settings.get("extra_special_tokens"), list):
         # transformers 4 fails on a list of that name; 5 reads it by its old one as well.
         settings["additional_special_tokens"] = settings.pop("extra_special_tokens")
+    if settings.get("tokenizer_class") == "TokenizersBackend":
+        settings["tokenizer_class"] = "PreTrainedTokenizerFast"  # its name in transformers 4, which 5 still reads
     _write_json(path, {key: value for key, value in settings.items() if key not in _TOKENIZER_KEYS})
 
 

@@ -1,0 +1,60 @@
+"""Averages of adapters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.training.runs import write_recipe
+from torch_radar.checkpoints import resolve
+from torch_radar.encoder import Encoder
+from torch_radar.loading import LazyModel
+from training.averaging import average_adapters
+from training.export import ExportError
+from training.run import train
+
+
+@pytest.fixture(scope="module")
+def runs(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    settings = {"max_steps": 2, "lora": {"rank": 2, "alpha": 8, "dropout": 0, "last_layers": 1}}
+    return [
+        train(write_recipe(folder / f"{s}.yaml", base, "retriever", data, seed=s, **settings), folder / str(s))
+        for s in range(3)
+    ]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return dict(LazyModel(resolve(folder), device="cpu").loaded.model.named_parameters())
+
+
+def test_the_average_adapter_merges_to_the_average_of_the_merged_weights(runs, tmp_path) -> None:
+    averaged = weights(average_adapters(runs, tmp_path / "average"))
+    merged = [weights(run) for run in runs]
+    for name, tensor in averaged.items():
+        torch.testing.assert_close(tensor, torch.stack([w[name] for w in merged]).mean(dim=0), atol=1e-6, rtol=1e-5)
+    moved = [name for name in averaged if not torch.equal(merged[0][name], merged[1][name])]
+    assert moved and all("layers.1." in name for name in moved)
+
+
+def test_it_is_read_like_any_adapter_and_survives_half_precision(runs, tmp_path) -> None:
+    full, half = (average_adapters(runs, tmp_path / str(t), dtype=t) for t in (torch.float32, torch.float16))
+    texts = ["Is it bounded?", "every compact set"]
+    assert abs(Encoder(full).encode_queries(texts) - Encoder(half).encode_queries(texts)).max() < 1e-3
+
+
+def test_half_the_strength_lies_half_way_to_the_base(runs, base, tmp_path) -> None:
+    half, whole = (weights(average_adapters(runs, tmp_path / str(s), strength=s)) for s in (0.5, 1.0))
+    untrained = load_file(base / "model.safetensors")
+    for name, tensor in half.items():
+        torch.testing.assert_close(tensor, (untrained[name] + whole[name]) / 2, atol=1e-6, rtol=1e-5)
+
+
+def test_runs_of_other_shapes_are_refused(runs, base, data, tmp_path) -> None:
+    other = train(write_recipe(tmp_path / "o.yaml", base, "retriever", data, max_steps=1), tmp_path / "other")
+    with pytest.raises(ExportError, match="other is not like .*r, lora_alpha"):
+        average_adapters([runs[0], other], tmp_path / "average")
+    assert not (tmp_path / "average").exists()
