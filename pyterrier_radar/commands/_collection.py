@@ -17,8 +17,9 @@ from pyterrier_radar._exclude import EXCLUDED_LABEL
 from pyterrier_radar._files import EmptyText
 from pyterrier_radar.datasets import LocalDataset
 from radar_cli import note
-from torch_radar.checkpoints import SMALL_DEFAULT, Checkpoint
+from torch_radar.checkpoints import Checkpoint
 from torch_radar.instructions import instruction_for_dataset
+from torch_radar.templates import PLAIN
 
 _USUAL_QUERY_FIELDS = ("query", "text", "title")
 
@@ -169,11 +170,11 @@ def load_task(collection: Collection, *, variant: str | None, exclude_self: bool
 def resolve_instruction(choice: str, dataset: str | None, checkpoint: Checkpoint) -> str:
     """The instruction for queries: as given, or for ``"auto"`` the benchmark's own.
 
-    The small default was trained with none, so ``"auto"`` gives it none.
+    A checkpoint that reads plain texts was trained with none, so ``"auto"`` gives it none.
     """
     if choice != "auto":
         return choice
-    instruction = "" if checkpoint.name == SMALL_DEFAULT.name else instruction_for_dataset(dataset or "")
+    instruction = "" if checkpoint.template == PLAIN else instruction_for_dataset(dataset or "")
     if instruction:
         note(f"instruction: {instruction!r}")
     return instruction

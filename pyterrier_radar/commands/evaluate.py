@@ -124,9 +124,9 @@ def values_of(bench: "Systems", name: str, measures: list[Any]) -> "pd.DataFrame
 
 def labels(report: dict[str, Any]) -> dict[str, str]:
     """What each system is, in words; what is no RaDeR checkpoint is not called one."""
-    from torch_radar.checkpoints import SMALL_DEFAULT
+    from torch_radar.checkpoints import MINILM, SMALL_DEFAULT
 
-    model = report["model"] if report["model"] == SMALL_DEFAULT.name else "RaDeR"
+    model = report["model"] if report["model"] in (MINILM.name, SMALL_DEFAULT.name) else "RaDeR"
     first_stage = f"BM25 % {report['bm25_depth']}"
     return {
         "bm25": "BM25",

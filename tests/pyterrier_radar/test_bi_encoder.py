@@ -152,7 +152,7 @@ def test_zero_rows_give_the_right_columns_without_loading_the_model(columns, add
 def test_construction_and_inspection_load_no_weights_and_a_wrong_name_fails_at_once():
     model = RadarBiEncoder()
     pt.inspect.transformer_inputs(model.query_encoder() >> model.text_scorer(), strict=False)
-    assert hash(model) and repr(model) == "RadarBiEncoder('all-MiniLM-L6-v2')"
+    assert hash(model) and repr(model) == "RadarBiEncoder('radar-mini')"
     assert "loaded" not in vars(model.encoder)
     with pytest.raises(ValueError, match="Raderspace/RaDeR_Qwn25"):
         RadarBiEncoder("Raderspace/RaDeR_Qwn25")
@@ -162,7 +162,7 @@ def test_without_a_name_it_says_which_model_runs(caplog, tiny_qwen2):
     RadarBiEncoder(tiny_qwen2)
     assert not caplog.records
     RadarBiEncoder()
-    assert "all-MiniLM-L6-v2" in caplog.text
+    assert "radar-mini" in caplog.text
 
 
 @pytest.mark.parametrize("text", [None, float("nan"), 7])

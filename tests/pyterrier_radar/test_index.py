@@ -99,8 +99,8 @@ def test_a_model_named_by_a_relative_path_is_found_from_elsewhere(path, tiny_qwe
 
 def test_without_a_model_a_new_index_uses_the_small_default_and_says_so(path, caplog):
     index = RadarIndex(path).index(collection(3))
-    assert "all-MiniLM-L6-v2" in caplog.text
-    assert index.encoder.checkpoint.name == "all-MiniLM-L6-v2"
+    assert "radar-mini" in caplog.text
+    assert index.encoder.checkpoint.name == "radar-mini"
 
 
 def test_opening_and_composing_load_no_weights(path, tiny_qwen2):

@@ -1,6 +1,7 @@
 """Checkpoints are data, and nothing about them is guessed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from torch_radar.checkpoints import (
     CHECKPOINTS,
+    MINILM,
     SMALL_DEFAULT,
     Checkpoint,
     CheckpointError,
@@ -16,7 +18,8 @@ from torch_radar.checkpoints import (
     resolve,
     save_radar_json,
 )
-from torch_radar.templates import QUERY_DOCUMENT, RECOVERED_PAIR, TextTemplate
+from torch_radar.loading import weights_folder
+from torch_radar.templates import PLAIN, QUERY_DOCUMENT, RECOVERED_PAIR, TextTemplate
 
 RELEASED = {
     "RaDeR_Qwen_25_7B_instruct_MATH_LLMq_CoT_lexical": ("retriever", False),
@@ -41,11 +44,14 @@ def test_a_released_checkpoint_is_known_with_and_without_its_organisation(name: 
 
 
 def test_nothing_else_is_released() -> None:
-    assert {name.removeprefix("Raderspace/") for name in CHECKPOINTS} == set(RELEASED) | {SMALL_DEFAULT.name}
+    assert {name.removeprefix("Raderspace/") for name in CHECKPOINTS} == set(RELEASED) | {
+        SMALL_DEFAULT.name,
+        MINILM.name,
+    }
 
 
 def test_retrievers_use_the_evaluation_form_and_the_lora_reranker_the_recovered_one() -> None:
-    assert {c.template for c in CHECKPOINTS.values() if c.kind == "retriever" and c is not SMALL_DEFAULT} == {
+    assert {c.template for c in CHECKPOINTS.values() if c.kind == "retriever" and c.template != PLAIN} == {
         QUERY_DOCUMENT
     }
     assert resolve("reranker_Qwen25_7B_NuminaMath_MATH_allquerytypes").template == RECOVERED_PAIR
@@ -53,6 +59,11 @@ def test_retrievers_use_the_evaluation_form_and_the_lora_reranker_the_recovered_
 
 def test_no_name_is_the_small_default() -> None:
     assert resolve(None) is SMALL_DEFAULT
+
+
+def test_what_the_package_says_of_radar_mini_is_what_its_folder_says() -> None:
+    packaged = load_radar_json(weights_folder(SMALL_DEFAULT.name))
+    assert replace(packaged, name=SMALL_DEFAULT.name) == SMALL_DEFAULT
 
 
 def test_a_misspelt_name_lists_the_known_ones() -> None:

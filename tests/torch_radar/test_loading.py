@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, Qwen2ForCausalLM, Qwen2ForSequenceClassification
 
 from tests.models import qwen_config, qwen_tokenizer, save_qwen_retriever
-from torch_radar.checkpoints import SMALL_DEFAULT, Checkpoint, CheckpointError
+from torch_radar.checkpoints import MINILM, Checkpoint, CheckpointError
 from torch_radar.encoder import Encoder
 from torch_radar.loading import LazyModel, LoadedModel, choose_device, choose_dtype, weights_digest
 from torch_radar.reranker import Reranker
@@ -205,7 +205,7 @@ def test_the_last_layer_feeds_forward_the_last_tokens_alone(tiny_qwen2: Path) ->
 
 
 def test_cls_pooling_of_a_retriever_reads_the_first_token_and_not_the_mean() -> None:
-    loaded = load(replace(SMALL_DEFAULT, pooling="cls"))
+    loaded = load(replace(MINILM, pooling="cls"))
     ids = torch.randint(5, 900, (2, 7), generator=torch.Generator().manual_seed(0))
     lengths = torch.tensor([7, 3])
     with torch.inference_mode():

@@ -42,7 +42,7 @@ BAD_INPUT = {
     "wrong kind": (
         ["rerank", "--run-in", "{qrels}", "--docs", "{docs}", "--queries", "{queries}", "--run", "{tmp}/o",
          "--kind", "reranker"],
-        "all-MiniLM-L6-v2 is a retriever: leave --kind out",
+        "radar-mini is a retriever: leave --kind out",
     ),
     "nothing to read texts from": (["rerank", "--run-in", "{qrels}", "--run", "{tmp}/o"], "give --dataset, or"),
 }  # fmt: skip

@@ -53,7 +53,7 @@ def test_an_index_is_not_taken_for_another_collections(index: Path, tiny_qwen2: 
 def test_an_index_is_not_used_with_another_model(index: Path, files: dict[str, Path]) -> None:
     result = radar("evaluate", *options(files), "--index", index, "--systems", "dense")
     assert result.exit_code == 2
-    assert "can't be used with all-MiniLM-L6-v2" in result.stderr
+    assert "can't be used with radar-mini" in result.stderr
 
 
 @pytest.fixture
