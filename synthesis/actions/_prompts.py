@@ -1,0 +1,141 @@
+"""What every action has around it: prompts from text files, sampling parameters, and how a partial solution reads.
+
+A prompt file is a dialogue: lines ``[system]``, ``[user]`` and ``[assistant]`` begin its messages. Placeholders are
+written ``{{name}}`` and may stand in the last message only, so all that comes before is the same for every problem and
+a server's prefix cache keeps it. They are filled in one pass: what is put in, LaTeX or not, is never read again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from synthesis.tree import Kind
+
+_ROLE = re.compile(r"^\[(system|user|assistant)\]\n", re.MULTILINE)
+_PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The messages of one chat request.
+
+    Attributes:
+        messages: Each with the keys ``role`` and ``content``.
+        name: The action's prompt file, without its suffix.
+        version: The hash of that file's text: results of two versions are not results of one prompt.
+    """
+
+    messages: tuple[dict[str, str], ...]
+    name: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """A node of a path as prompts see it; of a theorem, the text is its summary."""
+
+    kind: Kind
+    text: str
+
+
+@dataclass(frozen=True)
+class Unparsable:
+    """An answer of the model that could not be read; counted and shown, never taken for something else."""
+
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the model is asked; the defaults are the paper's for solving.
+
+    Attributes:
+        samples: Answers wanted of one prompt.
+        temperature: 0 for the most probable answer.
+        top_p: Nucleus of the distribution that is sampled from.
+        top_k: Tokens that are sampled from.
+        max_tokens: Tokens after which an answer is cut off.
+        stop: Texts at which an answer ends; they are not part of it.
+        choice: If given, the only answers there are (constrained decoding).
+        logprobs: Most probable tokens whose log-probabilities are asked for at each position.
+    """
+
+    samples: int = 1
+    temperature: float = 0.8
+    top_p: float = 0.95
+    top_k: int = 40
+    max_tokens: int = 512
+    stop: tuple[str, ...] = ()
+    choice: tuple[str, ...] = ()
+    logprobs: int = 0
+
+
+@dataclass(frozen=True)
+class Template:
+    """A prompt file: fixed messages, and a last one with placeholders."""
+
+    fixed: tuple[dict[str, str], ...]
+    last: str
+    name: str
+    version: str
+
+    @classmethod
+    def of(cls, name: str, text: str) -> Template:
+        """Reads the text of a prompt file.
+
+        Raises:
+            ValueError: If it is no dialogue that ends with the user, or has a placeholder before the last message.
+        """
+        before, *parts = _ROLE.split(text)
+        messages = [{"role": role, "content": body.strip()} for role, body in zip(parts[::2], parts[1::2], strict=True)]
+        if before.strip() or not messages or messages[-1]["role"] != "user":
+            raise ValueError(f"prompt {name}: write messages under [system], [user] and [assistant], [user] last")
+        *fixed, last = messages
+        if early := [found for message in fixed for found in _PLACEHOLDER.findall(message["content"])]:
+            raise ValueError(f"prompt {name}: {{{{{early[0]}}}}} stands before the last message: move it there")
+        return cls(tuple(fixed), last["content"], name, hashlib.sha256(text.encode()).hexdigest()[:16])
+
+    def fill(self, **values: str) -> Prompt:
+        """Returns the prompt with these values for its placeholders.
+
+        Raises:
+            ValueError: For a placeholder without a value, or a value without a placeholder.
+        """
+        wanted = set(_PLACEHOLDER.findall(self.last))
+        if wanted != set(values):
+            raise ValueError(f"prompt {self.name} has the placeholders {sorted(wanted)}, not {sorted(values)}")
+        content = _PLACEHOLDER.sub(lambda found: values[found[1]], self.last)
+        return Prompt((*self.fixed, {"role": "user", "content": content}), self.name, self.version)
+
+
+@cache
+def template(name: str) -> Template:
+    """Returns the template of the file ``prompts/{name}.txt``."""
+    path = resources.files("synthesis") / "prompts" / f"{name}.txt"
+    return Template.of(name, path.read_text(encoding="utf-8"))
+
+
+def partial_solution(steps: Sequence[Step]) -> str:
+    """Returns the steps of a path as a text: thoughts and completions numbered, theorems between them.
+
+    Queries and the root are no part of a solution and are left out; of nothing, the text is empty.
+    """
+    lines, number = [], 0
+    for step in steps:
+        if step.kind in (Kind.THOUGHT, Kind.COMPLETION):
+            number += 1
+            lines.append(f"Step {number}: {step.text}")
+        elif step.kind is Kind.THEOREM:
+            lines.append(f"Known theorem: {step.text}")
+    return "\n".join(lines)
+
+
+def situation(problem: str, steps: Sequence[Step]) -> dict[str, str]:
+    """Returns what most prompts show: the problem, and the steps taken so far."""
+    return {"problem": problem, "steps": partial_solution(steps) or "(none yet)"}

@@ -1,0 +1,247 @@
+"""One base URL: single attempts at a call, what came of them, and how many may be under way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import openai
+
+from synthesis.calls import GenerationError, Request, ServerError, Usage
+from synthesis.generator import wire
+from synthesis.generator.gate import Gate
+
+logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.5  # between two looks at the server's queue
+_CONNECT_SECONDS = 10.0
+_LONGEST_DOWN = 30.0
+_LONGEST_WAIT = 600.0  # the longest Retry-After that is honoured
+_WAITING = re.compile(r"^vllm:num_requests_waiting(?:\{[^}]*\})?\s+(\S+)", re.MULTILINE)
+
+
+class AttemptError(Exception):
+    """An attempt that may be made again.
+
+    Attributes:
+        wait: Seconds that the server asks for, 0 if it doesn't.
+        is_unreachable: Whether nothing came back.
+    """
+
+    def __init__(self, reason: str, *, wait: float = 0.0, is_unreachable: bool = False):
+        super().__init__(reason)
+        self.wait, self.is_unreachable = wait, is_unreachable
+
+
+class Server:
+    """A base URL and what is known of the server behind it.
+
+    Args:
+        url: With or without ``/v1``.
+        model: The model's name there.
+        api_key: Sent, never shown.
+        in_flight: The most attempts under way at one time.
+        queue_limit: The most requests that may wait in the server's own queue, where it tells (vLLM's ``/metrics``):
+            beyond it fewer attempts are made.
+        timeout: Seconds an attempt may take.
+        usage: Where attempts are counted.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        model: str,
+        api_key: str | None,
+        in_flight: int,
+        queue_limit: int,
+        timeout: float,
+        usage: Usage,
+    ):
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise ValueError(f"{url!r} is no base URL: write something like http://localhost:8000/v1")
+        self.url = url.rstrip("/") + ("" if parts.path.strip("/") else "/v1")
+        self._metrics_url: str | None = f"{parts.scheme}://{parts.netloc}/metrics"
+        self._model, self._key, self._usage = model, api_key, usage
+        self._timeout, self._in_flight, self._queue_limit = timeout, in_flight, queue_limit
+        # Not all at once: what a server's queue holds cannot be taken back.
+        self.gate = Gate(min(in_flight, 2 * queue_limit))
+        # The openai client's aiohttp transport takes a quarter of the processor time of its own.
+        self._client = openai.AsyncOpenAI(
+            base_url=self.url,
+            api_key=api_key or "none",
+            max_retries=0,  # ours are counted
+            timeout=openai.Timeout(None, connect=_CONNECT_SECONDS),
+            http_client=openai.DefaultAioHttpClient(),
+        )
+        self._without: set[str] = set()
+        self._said: set[str] = set()
+        self._failures = 0
+        self._down_until = 0.0
+        self._last_look = 0.0
+        self._look: asyncio.Task[None] | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it is worth an attempt: the last one reached it, or was some time ago."""
+        return time.monotonic() >= self._down_until
+
+    async def close(self) -> None:
+        """Closes connections."""
+        if self._look is not None:
+            self._look.cancel()
+            await asyncio.gather(self._look, return_exceptions=True)
+        await self._client.close()
+
+    async def models(self) -> list[str]:
+        """Returns the names of the models that are served; none where the endpoint doesn't say.
+
+        Raises:
+            AttemptError: If it isn't reached.
+            ServerError: If the key is refused.
+        """
+        try:
+            payload = await self._ask("get", "/models")
+        except openai.APIStatusError as error:
+            if error.status_code in (401, 403):
+                raise self._refusal(error) from error
+            return []
+        listed = payload.get("data") if isinstance(payload, Mapping) else None
+        return [str(entry["id"]) for entry in listed or [] if isinstance(entry, Mapping) and "id" in entry]
+
+    async def complete(self, request: Request, sample: int) -> wire.Answer:
+        """Makes one attempt at a call; what the endpoint doesn't know is left out and said once.
+
+        Raises:
+            AttemptError: If it may be made again.
+            GenerationError: If the request is refused.
+            ServerError: If the model or the key is refused.
+        """
+        while True:
+            sent = wire.body(self._model, request, sample, self._without)
+            async with self.gate:
+                self._look_at_queue()
+                try:
+                    payload = await self._ask("post", "/chat/completions", sent)
+                except openai.APIStatusError as error:
+                    unknown = self._unknown_field(error, sent)
+                    if unknown is None:
+                        raise self._refusal(error) from error
+                    self._without.add(unknown)
+                    self._say_once(f"{self.url} doesn't know {unknown!r}: it is left out from now on")
+                    continue
+            try:
+                answer = wire.read(payload, request.choice)
+            except wire.GarbledError as error:
+                raise AttemptError(str(error)) from error
+            self._note_what_was_ignored(answer, request, sent)
+            return answer
+
+    async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Returns what a request gave, parsed.
+
+        Raises:
+            AttemptError: If nothing came back, or no JSON.
+            openai.APIStatusError: For any status but success.
+        """
+        usage, began = self._usage, time.monotonic()
+        usage.in_flight += 1
+        try:
+            async with asyncio.timeout(self._timeout):
+                # `post` itself, because the typed method spends twice the processor time on checking types
+                if method == "post":
+                    payload = await self._client.post(path, body=body, cast_to=cast(Any, object))
+                else:
+                    payload = await self._client.get(path, cast_to=cast(Any, object))
+        except TimeoutError as error:
+            raise AttemptError(f"no answer within {self._timeout:g} s") from error
+        except openai.APIConnectionError as error:
+            self._failures += 1
+            self._down_until = time.monotonic() + min(_LONGEST_DOWN, 0.25 * 2**self._failures)
+            raise AttemptError(f"the connection failed ({error.__cause__ or error})", is_unreachable=True) from error
+        except (openai.APIResponseValidationError, ValueError) as error:
+            raise AttemptError(f"the answer is no JSON ({error})") from error
+        finally:
+            usage.in_flight -= 1
+            usage.busy_seconds += time.monotonic() - began
+        self._failures, self._down_until = 0, 0.0
+        return payload
+
+    def _refusal(self, error: openai.APIStatusError) -> Exception:
+        """Returns what a status of 400 or more means."""
+        status, said = error.status_code, self._message(error)
+        if status in (401, 403):
+            return ServerError(f"{self.url} refuses the key (status {status}: {said}): give another one")
+        if status == 404:
+            return ServerError(f"{self.url} doesn't have the model {self._model!r} or no such path (404: {said})")
+        if status in (408, 409, 425, 429) or status >= 500:
+            return AttemptError(f"status {status}: {said}", wait=_retry_after(error.response.headers))
+        return GenerationError(f"{self.url} refuses the request (status {status}: {said})")
+
+    def _unknown_field(self, error: openai.APIStatusError, sent: Mapping[str, Any]) -> str | None:
+        """Returns the optional field that a refusal names."""
+        if error.status_code not in (400, 422):
+            return None
+        said = self._message(error)
+        return next((name for name in wire.OPTIONAL if name in sent and re.search(rf"\b(top_)?{name}\b", said)), None)
+
+    def _message(self, error: openai.APIStatusError) -> str:
+        """Returns what the server said, in one line without the key."""
+        text = " ".join(str(error.message).split())
+        return (text.replace(self._key, "…") if self._key else text)[:500]
+
+    def _note_what_was_ignored(self, answer: wire.Answer, request: Request, sent: Mapping[str, Any]) -> None:
+        if "structured_outputs" in sent and answer.text.strip() not in request.choice:
+            self._say_once(f"{self.url} doesn't keep to the choices it is given: its answers are read as plain text")
+        if "logprobs" in sent and request.choice and answer.choice_probabilities is None:
+            self._say_once(f"{self.url} gives no log-probabilities: choices come without their probability")
+
+    def _say_once(self, message: str) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            logger.warning(message)
+
+    def _look_at_queue(self) -> None:
+        now = time.monotonic()
+        is_looking = self._look is not None and not self._look.done()
+        if self._metrics_url and not is_looking and now - self._last_look >= _LOOK_SECONDS:
+            self._last_look = now
+            self._look = asyncio.create_task(self._adjust(self._metrics_url))
+
+    async def _adjust(self, metrics_url: str) -> None:
+        """Moves the gate's limit, so that the server's queue is neither empty nor long."""
+        found = None
+        with suppress(openai.APIConnectionError, TimeoutError):
+            try:
+                async with asyncio.timeout(_CONNECT_SECONDS):
+                    found = _WAITING.findall(await self._client.get(metrics_url, cast_to=str))
+            except (openai.APIStatusError, ValueError):
+                found = []
+        if found == []:
+            self._metrics_url = None  # it has no such metric
+            self.gate.set_limit(self._in_flight)
+        if not found:
+            return
+        waiting = int(sum(map(float, found)))
+        if waiting > self._queue_limit:
+            self.gate.set_limit(max(1, self.gate.busy - (waiting - self._queue_limit)))
+        elif waiting <= self._queue_limit // 2:
+            self.gate.set_limit(min(self._in_flight, self.gate.limit + self.gate.limit // 4 + 1))
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """Returns the seconds that a server asks to wait, given as seconds or as a date."""
+    value = headers.get("retry-after", "")
+    with suppress(ValueError):
+        return min(_LONGEST_WAIT, max(0.0, float(value)))
+    with suppress(ValueError, TypeError):
+        return min(_LONGEST_WAIT, max(0.0, parsedate_to_datetime(value).timestamp() - time.time()))
+    return 0.0

@@ -1,0 +1,99 @@
+"""The theorems themselves, in memory, each with a docno and a text."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+_DOCNO_NAMES = ("docno", "_id", "doc_id", "id")
+# What breaks the line-based files that docnos are written to, and what UTF-8 cannot hold.
+_NOT_IN_DOCNOS = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+
+Corpus = Mapping[str, str] | Iterable[Mapping[str, Any]]
+"""Texts by docno, or records with ``docno`` (or ``_id``, ``doc_id``, ``id``) and ``text``."""
+
+
+class CorpusError(ValueError):
+    """A theorem that cannot be used; the message names it."""
+
+
+def read_corpus(path: str | Path) -> dict[str, str]:
+    """Reads a corpus of JSON lines, gzipped or not; a ``title`` is put before the text.
+
+    Returns:
+        Texts by docno, in the order of the file.
+
+    Raises:
+        CorpusError: For a line that is no record, a docno that is missing, unusable or there already, or a blank text.
+        OSError: If the file cannot be read.
+    """
+    texts: dict[str, str] = {}
+    for place, record in _records(Path(path)):
+        _add(texts, place, record)
+    if not texts:
+        raise CorpusError(f"{path} holds no theorem")
+    return texts
+
+
+def theorem_texts(corpus: Corpus) -> dict[str, str]:
+    """Returns the texts of a corpus by docno, checked.
+
+    Raises:
+        CorpusError: See :func:`read_corpus`.
+    """
+    texts: dict[str, str] = {}
+    records: Iterable[Any] = corpus
+    if isinstance(corpus, Mapping):
+        records = ({"docno": docno, "text": text} for docno, text in corpus.items())
+    for number, record in enumerate(records):
+        _add(texts, f"theorem {number}, counted from 0", record)
+    if not texts:
+        raise CorpusError("the corpus holds no theorem")
+    return texts
+
+
+def corpus_digest(texts: Mapping[str, str]) -> str:
+    """Returns 32 hexadecimal digits of all docnos and texts, in order."""
+    digest = blake2b(digest_size=16)
+    for pair in texts.items():
+        digest.update(json.dumps(pair).encode())
+    return digest.hexdigest()
+
+
+def _records(path: Path) -> Iterator[tuple[str, Any]]:
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8") as file:
+        try:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield f"{path}, line {number}", json.loads(line)
+        except (ValueError, EOFError, gzip.BadGzipFile) as error:
+            if isinstance(error, CorpusError):
+                raise
+            raise CorpusError(f"{path} is not JSON lines in UTF-8 ({error}): one object a line is expected") from error
+
+
+def _add(texts: dict[str, str], place: str, record: Any) -> None:
+    if not isinstance(record, Mapping):
+        raise CorpusError(f"{place} is a {type(record).__name__}: a record with a docno and a text is expected")
+    docno = next((record[name] for name in _DOCNO_NAMES if name in record), None)
+    if isinstance(docno, int) and not isinstance(docno, bool):
+        docno = str(docno)
+    if not isinstance(docno, str) or not docno.strip() or _NOT_IN_DOCNOS.search(docno):
+        raise CorpusError(f"{place} has the docno {docno!r}: it must be a string without control characters")
+    if docno in texts:
+        raise CorpusError(f"{place}: docno {docno!r} is there already: give one of the two another docno, or drop it")
+    text, title = record.get("text"), record.get("title")
+    if not isinstance(text, str) or not text.strip():
+        raise CorpusError(f"{place}: the text of {docno!r} is blank or missing: fill it in, or drop the record")
+    if isinstance(title, str) and title.strip():
+        text = f"{title.strip()} {text}"
+    if _HALF_A_PAIR.search(text):
+        raise CorpusError(f"{place}: the text of {docno!r} holds half of a surrogate pair: repair its JSON escapes")
+    texts[docno] = text

@@ -1,0 +1,279 @@
+"""A run and its folder: problems and a corpus in, finished problems, calls and indexes in one place.
+
+The folder of a run holds ``settings.yaml``, ``problems.sqlite`` (:mod:`synthesis.store`), ``calls.sqlite``
+(:mod:`synthesis.cache`) and ``theorems/``, what the retriever made of the corpus. A shard of a run has such a folder of
+its own, ``shard-3-of-16``, inside it; :func:`merge` brings them together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from synthesis.engine import RunReport, Stop
+from synthesis.engine import run as run_engine
+from synthesis.problems import Problem, read_problems
+from synthesis.progress import Silent, showing
+from synthesis.settings import RetrieverSettings, Settings, SettingsError, differences
+from synthesis.solve import Parts
+from synthesis.store import Store
+
+if TYPE_CHECKING:
+    from synthesis.generator import Generator
+    from synthesis.retriever import Theorems
+    from synthesis.verifier import Verifier
+
+SETTINGS_FILE, STORE_FILE, CACHE_FILE, THEOREMS_FOLDER = "settings.yaml", "problems.sqlite", "calls.sqlite", "theorems"
+
+T = TypeVar("T")
+
+
+def synthesize(
+    problems: str | Path | Iterable[Problem | Mapping[str, Any]],
+    corpus: str | Path | Mapping[str, str] | Iterable[Mapping[str, Any]],
+    output: str | Path,
+    *,
+    settings: Settings = Settings(),  # noqa: B008 - frozen
+    theorems: Theorems | None = None,
+    verifier: Verifier | None = None,
+    shard: tuple[int, int] = (0, 1),
+    api_key: str | None = None,
+    progress: bool = True,
+) -> RunReport:
+    """Searches for solutions of problems and keeps every tree (paper §4); called again it goes on where it was.
+
+    SIGINT or SIGTERM end it: the first finishes the problems under way, the second doesn't.
+
+    Args:
+        problems: A file of JSON lines, or records; see :func:`synthesis.problems.read_problems`.
+        corpus: The theorems: a file of JSON lines, texts by docno, or records.
+        output: The run's folder.
+        settings: The paper's by default. Their ``problems`` and ``corpus`` are not looked at.
+        theorems: What searches the corpus, instead of what ``settings.retriever`` says. The configuration's digest
+            doesn't know what it is: give each retriever a folder of its own.
+        verifier: What compares answers, instead of what ``settings.verifier`` says.
+        shard: ``(i, n)``: every n-th problem beginning with number i, counted from 0.
+        api_key: For servers that want one; it is not stored.
+        progress: Whether to show how it stands on stderr.
+
+    Returns:
+        What it came to, whether or not all problems are done.
+
+    Raises:
+        ValueError: For a problem, theorem or setting that is not right, or a folder of other settings or another
+            corpus.
+        ServerError: If the language model cannot be asked; what is finished is kept.
+    """
+    checked = read_problems(problems, without_answers=settings.consensus.samples > 0)
+    texts = read_theorems(corpus)
+    folder = shard_folder(Path(output), shard)
+    stop = Stop()
+    with locked(folder), claimed(folder, settings, texts) as (store, configuration), stop.on_signals():
+        searched = theorems or make_theorems(settings.retriever, texts, folder / THEOREMS_FOLDER, api_key)
+
+        async def go() -> RunReport:
+            async with AsyncExitStack() as stack:
+                generator = await stack.enter_async_context(open_generator(settings, folder, api_key))
+                checker = verifier
+                if checker is None:
+                    checker = await stack.enter_async_context(open_verifier(settings))
+                shown = stack.enter_context(showing() if progress else nullcontext(Silent()))
+                return await run_engine(
+                    checked,
+                    Parts(generator, searched, checker, settings, configuration),
+                    store,
+                    concurrency=settings.concurrency,
+                    shard=shard,
+                    longest_first=settings.longest_first,
+                    budget=settings.budget,
+                    stop=stop,
+                    progress=shown,
+                )
+
+        return finish(go, stop)
+
+
+def read_theorems(corpus: str | Path | Mapping[str, str] | Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Returns the theorems' texts by docno, checked.
+
+    Raises:
+        CorpusError: For a theorem that cannot be used.
+        OSError: If the file cannot be read.
+    """
+    from synthesis.retriever.corpus import read_corpus, theorem_texts
+
+    return read_corpus(corpus) if isinstance(corpus, str | Path) else theorem_texts(corpus)
+
+
+def make_theorems(
+    settings: RetrieverSettings, texts: Mapping[str, str], folder: Path, api_key: str | None = None
+) -> Theorems:
+    """Returns what ranks the theorems, its index built or opened in a folder."""
+    from synthesis.retriever import BM25Theorems, EncoderTheorems, EndpointTheorems
+
+    if settings.kind == "bm25":
+        return BM25Theorems(texts, folder, batch=settings.batch)
+    if settings.kind == "encoder":
+        from torch_radar import Encoder
+
+        return EncoderTheorems(texts, Encoder(settings.model), folder / "vectors", batch=settings.batch)
+    assert settings.model is not None  # checked when the settings were made
+    return EndpointTheorems(
+        texts,
+        settings.url,
+        settings.model,
+        folder / "vectors",
+        query_prefix=settings.query_prefix,
+        theorem_prefix=settings.theorem_prefix,
+        api_key=api_key,
+        batch=settings.batch,
+    )
+
+
+@asynccontextmanager
+async def open_generator(settings: Settings, folder: Path, api_key: str | None) -> AsyncIterator[Generator]:
+    """Opens the client of the language model, with the call cache of a run's folder."""
+    from synthesis.cache import CallCache
+    from synthesis.generator import Generator
+
+    chosen = settings.generator
+    cache = CallCache(folder / CACHE_FILE)
+    try:
+        async with Generator(
+            chosen.urls,
+            chosen.model,
+            in_flight=chosen.in_flight,
+            cache=cache,
+            api_key=api_key,
+            timeout=chosen.timeout,
+            retries=chosen.retries,
+            queue_limit=chosen.queue_limit,
+        ) as generator:
+            yield generator
+    finally:
+        cache.close()
+
+
+def open_verifier(settings: Settings) -> Verifier:
+    """Returns the verifier; an asynchronous context manager."""
+    from synthesis.verifier import Verifier
+
+    return Verifier(settings.verifier.workers, settings.verifier.deadline)
+
+
+@contextmanager
+def claimed(folder: Path, settings: Settings, texts: Mapping[str, str]) -> Iterator[tuple[Store, str]]:
+    """Opens a folder's store for a run and notes its settings there; gives the store and the configuration's digest.
+
+    Raises:
+        SettingsError: If the folder is of another configuration; it names what differs.
+    """
+    from synthesis.retriever.corpus import corpus_digest
+
+    configuration = settings.digest(corpus_digest(texts))
+    written = folder / SETTINGS_FILE
+    with Store(folder / STORE_FILE) as store:
+        if others := store.configurations().keys() - {configuration}:
+            before = Settings.load(written).identity() if written.is_file() else {}
+            changed = sorted(differences(before, settings.identity())) if before else []
+            raise SettingsError(
+                f"{folder} holds problems of another configuration ({', '.join(others)}): "
+                f"{'; '.join(changed) or 'the corpus is another one, or prompts have changed'}. Choose another folder"
+            )
+        settings.save(written)
+        yield store, configuration
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other runs out of a folder; the lock ends with the process, however that ends.
+
+    Raises:
+        SettingsError: If another run is in there.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise SettingsError(f"another run is at work in {folder}: wait for it, or choose another folder") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def requiring_store(folder: Path) -> Store:
+    """Opens the store of a run that there is.
+
+    Raises:
+        SettingsError: If there is none.
+    """
+    if not (folder / STORE_FILE).is_file():
+        raise SettingsError(f"{folder} holds no run: begin one by radar synthesize run, or merge its shards first")
+    return Store(folder / STORE_FILE)
+
+
+def shard_folder(output: Path, shard: tuple[int, int]) -> Path:
+    """Returns the folder of a shard of a run."""
+    index, shards = shard
+    return output if shards == 1 else output / f"shard-{index}-of-{shards}"
+
+
+def merge(output: Path, folders: Iterable[Path] = ()) -> int:
+    """Brings the shards of a run together in its folder; doing it again, after more was done, adds what is new.
+
+    Args:
+        output: The run's folder.
+        folders: Those of shards; by default all ``shard-*-of-*`` inside it.
+
+    Returns:
+        The number of problems that are there now.
+
+    Raises:
+        ValueError: If there is no shard, or they are of different settings.
+        OSError: If a shard's file is missing or no store.
+    """
+    from synthesis.cache import CallCache
+
+    parts = sorted(folders) or sorted(path for path in output.glob("shard-*-of-*") if path.is_dir())
+    if not parts:
+        raise SettingsError(f"{output} has no shards (folders named shard-0-of-4): name their folders")
+    settings = [Settings.load(part / SETTINGS_FILE) for part in parts]
+    for part, of_part in zip(parts, settings, strict=True):
+        if changed := sorted(differences(settings[0].identity(), of_part.identity())):
+            raise SettingsError(f"{parts[0]} and {part} are of different settings: {'; '.join(changed)}")
+    with locked(output), Store(output / STORE_FILE) as store:
+        store.merge(part / STORE_FILE for part in parts)
+        if len(store.configurations()) > 1:
+            raise SettingsError(f"{output}: its shards are of different corpora or prompts: make each its own run")
+        cache = CallCache(output / CACHE_FILE)
+        try:
+            cache.merge(part / CACHE_FILE for part in parts)
+        finally:
+            cache.close()
+        settings[0].save(output / SETTINGS_FILE)
+        return len(store)
+
+
+def finish(work: Callable[[], Coroutine[Any, Any, T]], stop: Stop | None = None) -> T:
+    """Runs a coroutine to its end, also where an event loop is running already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work())
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(lambda: asyncio.run(work()))
+        while True:
+            try:
+                return future.result()
+            except KeyboardInterrupt:
+                if stop is None:
+                    raise
+                stop.ask()
