@@ -224,7 +224,7 @@ async def work(
             done, running = await asyncio.wait(running, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
                 task.result()  # raises what the worker did
-            ended = _spent(budget, status)
+            ended = spent(budget, status)
             if ended or stop.level > 1:
                 return ended or "stopped"
             if stop.level and not status.state:
@@ -238,7 +238,8 @@ async def work(
         progress.show(status)
 
 
-def _spent(budget: Budget, status: Status) -> Ending | None:
+def spent(budget: Budget, status: Status) -> Ending | None:
+    """Says which part of a budget is used up, None if none is."""
     usage = status.usage
     if budget.calls is not None and usage.calls >= budget.calls:
         return "budget: calls"

@@ -1,6 +1,6 @@
 """The language model behind an OpenAI-protocol endpoint: prompts in, completions out; it knows no mathematics.
 
-``wire`` is the JSON of requests and answers, ``server`` one base URL, ``generator`` the rest:
+``wire`` is the JSON of requests and answers, ``server`` one base URL behind its ``gate``, ``generator`` the rest:
 the call cache, the choice of a server, retries.
 """
 

@@ -396,7 +396,9 @@ def test_the_card_tables_what_the_caller_measured(retriever: Path) -> None:
 def test_a_base_that_reads_latex_is_read_alike_by_every_tool(data, tmp_path) -> None:
     base = {"name": "all-MiniLM-L6-v2", "template": "plain", "pooling": "mean", "reads_latex": True}
     lora = {"rank": 2, "alpha": 4, "dropout": 0, "targets": ["query"], "last_layers": 1}
-    recipe = write_recipe(tmp_path / "r.yaml", tmp_path, "retriever", data, base=base, lora=lora, max_steps=1)
+    recipe = write_recipe(
+        tmp_path / "r.yaml", tmp_path, "retriever", data, base=base, lora=lora, max_steps=2, warmup_steps=0
+    )
     output = export(train(recipe, tmp_path / "run"), tmp_path / "out")  # compares torch_radar and Sentence Transformers
     assert json.loads((output / "tokenizer_config.json").read_text())["tokenizer_class"] == "PreTrainedTokenizerFast"
     assert AutoTokenizer.from_pretrained(output).tokenize(r"$\mathcal{F}$") == ["f"]

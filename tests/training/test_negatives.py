@@ -124,9 +124,9 @@ def test_bm25_at_any_depth_is_the_head_of_its_whole_ranking() -> None:
     assert (miner.settings()["k1"], miner.settings()["b"]) == (0.9, 0.4)
 
 
-def test_the_small_default_encoder_finds_what_is_meant(tmp_path: Path) -> None:
+def test_an_encoder_finds_what_is_meant(tmp_path: Path) -> None:
     texts = {"cat": "A kitten sleeps on the sofa.", "law": "Parliament passed the bill.", "sea": "Waves hit the shore."}
-    miner = EncoderMiner(Documents.from_texts(texts), Encoder(device="cpu"), tmp_path / "store")
+    miner = EncoderMiner(Documents.from_texts(texts), Encoder("all-MiniLM-L6-v2", device="cpu"), tmp_path / "store")
     ((first, score), *_), _ = miner.rank(["a young feline naps", "ocean"], 3)
     assert (miner.name, first) == ("all-MiniLM-L6-v2", "cat") and 0 < score < 1
     assert isinstance(miner, ScoringMiner) and not isinstance(BM25Miner(Documents.from_texts(texts)), ScoringMiner)

@@ -194,25 +194,29 @@ class Solver:
             return self._refuse(429, "slow down", {} if after is None else {"Retry-After": str(after)})
         if fault == "error":
             return self._refuse(500, "something broke")
-        tally = self.tally
-        tally.waiting += 1
-        tally.most_waiting = max(tally.most_waiting, tally.waiting)
-        is_waiting = True
         try:
-            async with self._slots:
-                tally.waiting -= 1
-                is_waiting = False
-                response = await self._generate(body, hangs=fault == "hang")
+            response = await self._generate_in_slot(body, hangs=fault == "hang")
         except asyncio.CancelledError:
-            tally.cancelled += 1
+            self.tally.cancelled += 1
             raise
-        finally:
-            tally.waiting -= is_waiting
-        tally.statuses[200] += 1
+        self.tally.statuses[200] += 1
         text = json.dumps(response)
         if fault == "truncated":
             return web.Response(text=text[: len(text) // 2], content_type="application/json")
         return web.Response(text=text, content_type="application/json")
+
+    async def _generate_in_slot(self, body: dict[str, Any], *, hangs: bool = False) -> dict[str, Any]:
+        tally = self.tally
+        tally.waiting += 1
+        tally.most_waiting = max(tally.most_waiting, tally.waiting)
+        try:
+            await self._slots.acquire()
+        finally:
+            tally.waiting -= 1
+        try:
+            return await self._generate(body, hangs=hangs)
+        finally:
+            self._slots.release()
 
     async def _generate(self, body: dict[str, Any], *, hangs: bool) -> dict[str, Any]:
         began = time.monotonic()

@@ -1,0 +1,302 @@
+"""Throughput of synthesis on the tests' reference solver, against a scheduler of threads that are sequential inside.
+
+    python bench/synthesis.py                                   # 128 problems, 16 slots
+    python bench/synthesis.py --slots 64 --problems 512 --threads 64
+    python bench/synthesis.py --memory                          # peak memory for 1,000 and for 10,000 problems
+
+The peer is the shape of the reference implementation: each thread takes a problem and makes one call after the other,
+but for the four samples of a completion, which run at one time as the sequences of one request do; and it summarises
+every accepted theorem whenever it meets it. Tree, prompts, parsers and theorems are ours, so both work on the same kind
+of trees. It is spared what else the reference implementation does: reasons with the labels, a language model that
+compares answers, an HTTP call for each embedding.
+``threads-cached`` keeps summaries and stops at the first right sample, so the rest of its distance is scheduling.
+
+The solver serves a number of slots; an answer takes its first token's time and then each token's. ``busy`` is the share
+of the slots in use from the first call to the last. CPU is that of the client's process, for each call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from harness import interleave, report
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+SYSTEMS = ["threads", "threads-cached", "radar"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--problems", type=int, default=128)
+    parser.add_argument("--slots", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=16, help="problems that the peer works on at once")
+    parser.add_argument("--concurrency", type=int, default=256, help="problems that ours works on at once")
+    parser.add_argument("--rollouts", type=int, default=16)
+    parser.add_argument("--max-depth", type=int, default=6)
+    parser.add_argument("--first-token-seconds", type=float, default=0.02)
+    parser.add_argument("--token-seconds", type=float, default=0.001)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--memory", action="store_true", help="measure peak memory instead")
+    parser.add_argument("--system", choices=SYSTEMS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.system:
+        run(arguments)
+    elif arguments.memory:
+        compare_memory()
+    else:
+        compare(arguments)
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    names = ("problems", "slots", "threads", "concurrency", "rollouts", "max_depth", "first_token_seconds")
+    shared = []
+    for name in (*names, "token_seconds"):
+        shared += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
+    figures = interleave(__file__, SYSTEMS, arguments.rounds, shared)
+    print(f"\n{arguments.problems} problems, {arguments.slots} slots, {arguments.threads} threads")
+    print(f"{'':16}{'problems/h':>12}{'busy':>8}{'calls/problem':>15}{'CPU ms/call':>13}{'solved':>8}{'MiB':>7}")
+    for system, values in figures.items():
+        print(
+            f"{system:16}{values['problems_per_hour']:12,.0f}{values['busy']:8.2f}{values['calls_per_problem']:15.1f}"
+            f"{values['cpu_ms_per_call']:13.2f}{values['solved']:8.2f}{values['peak_mib']:7.0f}"
+        )
+    ours, peer, cached = (figures[system] for system in ("radar", "threads", "threads-cached"))
+    pace = ours["problems_per_hour"]
+    print(f"\nslots busy                     {ours['busy']:6.2f}     (aim: at least 0.9)")
+    print(f"CPU of a call, ms              {ours['cpu_ms_per_call']:6.2f}     (aim: at most 2)")
+    print(f"calls over the threads'        {ours['calls_per_problem'] / peer['calls_per_problem']:6.2f}")
+    print(f"faster than cached threads     {pace / cached['problems_per_hour']:6.2f} x")
+    print(f"faster than threads            {pace / peer['problems_per_hour']:6.2f} x   (aim: at least 1.5)")
+
+
+def compare_memory() -> None:
+    """Peak memory for tiny trees, ten times as many of them the second time."""
+    tiny = [
+        "--rollouts",
+        "1",
+        "--max-depth",
+        "1",
+        "--slots",
+        "64",
+        "--first-token-seconds",
+        "0",
+        "--token-seconds",
+        "0",
+    ]
+    peaks = [
+        interleave(__file__, ["radar"], 1, ["--problems", str(number), *tiny])["radar"]["peak_mib"]
+        for number in (1_000, 10_000)
+    ]
+    print(f"\n10,000 problems over 1,000, peak memory   {peaks[1] / peaks[0]:6.2f}   (aim: 1.0)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """One system in this process, a solver of its own in another."""
+    # What is imported by either is imported before the clock starts.
+    import openai  # noqa: F401
+
+    import synthesis.generator  # noqa: F401
+    import synthesis.run  # noqa: F401
+    import tests.synthesis.parts  # noqa: F401
+    from tests.synthesis.solver import problems
+
+    work = {"radar": radar, "threads": threads, "threads-cached": threads}[arguments.system]
+    with tempfile.TemporaryDirectory() as folder, solver(arguments) as url:
+        began, cpu = time.perf_counter(), time.process_time()
+        solved = work(url, problems(arguments.problems), Path(folder), arguments)
+        seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+        busy_seconds, calls = (metric(url, name) for name in ("busy_seconds_total", "calls_total"))
+    report(
+        problems_per_hour=round(3600 * arguments.problems / seconds),
+        seconds=round(seconds, 2),
+        busy=round(busy_seconds / (arguments.slots * seconds), 3),
+        calls_per_problem=round(calls / arguments.problems, 1),
+        cpu_ms_per_call=round(1000 * cpu / calls, 3),
+        solved=round(solved / arguments.problems, 3),
+    )
+
+
+@contextmanager
+def solver(arguments: argparse.Namespace) -> Iterator[str]:
+    command = [sys.executable, "-m", "tests.synthesis.solver", "--slots", str(arguments.slots)]
+    command += ["--first-token-seconds", str(arguments.first_token_seconds)]
+    command += ["--token-seconds", str(arguments.token_seconds)]
+    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        yield server.stdout.readline().strip()
+    finally:
+        server.kill()
+        server.wait()
+
+
+def metric(url: str, name: str) -> float:
+    with urllib.request.urlopen(url.removesuffix("/v1") + "/metrics") as answer:
+        found = re.search(rf"^solver:{name}\S* (\S+)", answer.read().decode(), re.MULTILINE)
+    assert found is not None
+    return float(found[1])
+
+
+def tree_settings(arguments: argparse.Namespace) -> Any:
+    from synthesis.tree import TreeSettings
+
+    return TreeSettings(rollouts=arguments.rollouts, max_depth=arguments.max_depth)
+
+
+def radar(url: str, problems: list[dict[str, str]], folder: Path, arguments: argparse.Namespace) -> int:
+    from synthesis.run import synthesize
+    from synthesis.settings import GeneratorSettings, Settings
+    from tests.synthesis.parts import LiteralVerifier, WordTheorems
+
+    settings = Settings(
+        generator=GeneratorSettings(urls=(url,), model="solver", in_flight=arguments.slots * 3 // 2),
+        tree=tree_settings(arguments),
+        concurrency=arguments.concurrency,
+    )
+    theorems = WordTheorems()
+    return synthesize(
+        problems,
+        theorems.texts,
+        folder,
+        settings=settings,
+        theorems=theorems,
+        verifier=LiteralVerifier(),  # type: ignore[arg-type]
+        progress=False,
+    ).solved
+
+
+def threads(url: str, problems: list[dict[str, str]], folder: Path, arguments: argparse.Namespace) -> int:
+    import openai
+
+    client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)
+    summaries: dict[str, str] | None = {} if arguments.system == "threads-cached" else None
+    with ThreadPoolExecutor(arguments.threads) as pool:
+        searches = [Sequential(client, problem, tree_settings(arguments), summaries) for problem in problems]
+        return sum(pool.map(Sequential.solve, searches))
+
+
+class Sequential:
+    """One problem in one thread, a call at a time.
+
+    Args:
+        client: The client, which all threads share.
+        problem: With id, text and answer.
+        settings: The search.
+        summaries: What is remembered of theorems, by all threads; None remembers nothing and draws all samples.
+    """
+
+    def __init__(self, client: Any, problem: dict[str, str], settings: Any, summaries: dict[str, str] | None):
+        from tests.synthesis.parts import WordTheorems
+
+        self.client, self.problem, self.settings, self.summaries = client, problem, settings, summaries
+        self.theorems = WordTheorems()
+        self.seeds = count()
+
+    def solve(self) -> bool:
+        """Returns whether a rollout was rewarded."""
+        from synthesis import tree
+
+        state = tree.start(self.settings, self.problem["id"])
+        while trials := tree.ask(state):
+            for trial in trials:
+                tree.tell(state, trial, self.children(state, trial))
+        return any(state.reward[path[-1]] == 1.0 for path in state.rollouts)
+
+    def children(self, state: Any, trial: Any) -> list[Any]:
+        """What a trial comes to."""
+        from synthesis.actions import Candidates, Completion, Step, Thought, Unparsable
+        from synthesis.tree import Child, Kind
+
+        path = state.path(trial.node)[1:]
+        steps = [Step(state.kind[node], state.content[node][0]) for node in path]
+        if trial.kind is Kind.THEOREM:
+            return self.theorem_nodes(state.content[trial.node][0], steps, {state.content[node][1] for node in path})
+        action = {Kind.THOUGHT: Thought, Kind.COMPLETION: Completion, Kind.QUERY: Candidates}[trial.kind]()
+        if trial.kind is Kind.COMPLETION:
+            return self.completion(action, steps)
+        outcome = self.ask(action, action.prompt(self.problem["problem"], steps))
+        if isinstance(outcome, Unparsable):
+            return []
+        if trial.kind is Kind.QUERY:
+            return [Child((candidate.query, None)) for candidate in outcome]
+        reward = float(outcome.answer == self.problem["answer"])
+        return [Child((outcome.text, None), outcome.answer is not None, reward)]
+
+    def completion(self, action: Any, steps: list[Any]) -> list[Any]:
+        """The best of four samples, drawn at one time; with ``summaries``, one after the other until one is right."""
+        from synthesis.actions import Unparsable
+        from synthesis.tree import Child
+
+        prompt = action.prompt(self.problem["problem"], steps)
+
+        def sample(_: int) -> Any:
+            return self.ask(action, prompt)
+
+        best = None
+        samples = range(action.sampling.samples)
+        with ThreadPoolExecutor(len(samples)) as pool:
+            for outcome in (pool.map if self.summaries is None else map)(sample, samples):
+                if not isinstance(outcome, Unparsable):
+                    reward = float(outcome.answer == self.problem["answer"])
+                    if best is None or reward > best.reward:
+                        best = Child((outcome.text, None), True, reward)
+                if self.summaries is not None and best is not None and best.reward:
+                    break
+        return [] if best is None else [best]
+
+    def theorem_nodes(self, query: str, steps: list[Any], on_path: set[str | None]) -> list[Any]:
+        """The accepted theorems among those retrieved."""
+        from synthesis.actions import Reflection, Relevance
+        from synthesis.tree import Child
+
+        children = []
+        for hit in asyncio.run(self.theorems.search(query, self.settings.max_theorems)):
+            if hit.docno in on_path:
+                continue
+            action, text = Reflection(), self.theorems.text(hit.docno)
+            judged = self.ask(action, action.prompt(self.problem["problem"], steps, text))
+            if isinstance(judged, Relevance) and judged.is_relevant:
+                children.append(Child((self.summary(hit.docno, text), hit.docno)))
+        return children
+
+    def summary(self, docno: str, text: str) -> str:
+        """A theorem in a sentence."""
+        from synthesis.actions import Summary
+
+        if self.summaries is not None and docno in self.summaries:
+            return self.summaries[docno]
+        action = Summary()
+        outcome = self.ask(action, action.prompt(text))
+        summary = outcome if isinstance(outcome, str) else text
+        if self.summaries is not None:
+            self.summaries[docno] = summary
+        return summary
+
+    def ask(self, action: Any, prompt: Any) -> Any:
+        """What an action's answer says."""
+        from synthesis.calls import Request
+        from synthesis.generator import wire
+
+        names = ("temperature", "top_p", "top_k", "max_tokens", "stop", "choice")
+        request = Request(prompt, seed=next(self.seeds), **{name: getattr(action.sampling, name) for name in names})
+        answered = self.client.post("/chat/completions", body=wire.body("solver", request, 0), cast_to=object)
+        return action.parse(answered["choices"][0]["message"]["content"])
+
+
+if __name__ == "__main__":
+    main()
