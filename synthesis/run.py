@@ -72,7 +72,14 @@ def synthesize(
     texts = read_theorems(corpus)
     folder = shard_folder(Path(output), shard)
     stop = Stop()
-    with locked(folder), claimed(folder, settings, texts) as (store, configuration), stop.on_signals():
+    with locked(folder), claimed(folder, settings, texts) as (store, configuration):
+
+        async def check() -> None:
+            async with open_generator(settings, folder, api_key) as generator:
+                await generator.check()
+
+        if not all(store.has(problem.id, configuration) for problem in checked):
+            finish(check)  # before the corpus is indexed, which may take an hour
         searched = theorems or make_theorems(settings.retriever, texts, folder / THEOREMS_FOLDER, api_key)
 
         async def go() -> RunReport:
@@ -94,7 +101,8 @@ def synthesize(
                     progress=shown,
                 )
 
-        return finish(go, stop)
+        with stop.on_signals():
+            return finish(go, stop)
 
 
 def read_theorems(corpus: str | Path | Mapping[str, str] | Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -8,6 +8,7 @@ or without effect are errors: transformers itself would fill them with random nu
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import logging
 import struct
@@ -78,9 +79,11 @@ class LoadedModel:
         self, ids: torch.Tensor, mask: torch.Tensor | None = None, past: DynamicCache | None = None
     ) -> torch.Tensor:
         """Returns the last hidden states (n, tokens, dimension) of ids (n, tokens); ``past`` grows by them."""
-        caching: dict[str, Any] = {"past_key_values": past, "use_cache": past is not None}
-        if not hasattr(self.model.config, "use_cache"):
-            caching = {}
+        caching: dict[str, Any] = {"use_cache": past is not None} if hasattr(self.model.config, "use_cache") else {}
+        if past is not None:
+            # Newer transformers have it by another name and warn of the old one.
+            parameters = inspect.signature(self.backbone.forward).parameters
+            caching["cache" if "cache" in parameters else "past_key_values"] = past
         return self.backbone(input_ids=ids, attention_mask=mask, **caching).last_hidden_state
 
     def vectors(self, ids: torch.Tensor, lengths: torch.Tensor, pooling: Pooling) -> torch.Tensor:

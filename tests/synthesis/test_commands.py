@@ -29,6 +29,7 @@ def url() -> Iterator[str]:
     try:
         assert server.stdout is not None
         yield server.stdout.readline().strip()
+        assert server.poll() is None, "the solver ended by itself"
     finally:
         server.kill()
         server.wait()
@@ -127,6 +128,11 @@ def test_a_mistake_is_one_line_and_exit_code_2(url, problems, tmp_path, change, 
         change = ["--set", "generator.retries=0"]
     _, error = radar("run", *options, *change, code=2)
     assert said in error.replace("\n", " ") and error.splitlines()[-1].startswith("radar: ")
+
+
+def test_a_wrong_model_is_said_before_the_corpus_is_indexed(url, problems, tmp_path):
+    radar("run", *run_options(url, problems, tmp_path), "--model", "absent", code=2)
+    assert not (tmp_path / "theorems").exists()
 
 
 def test_bad_input_is_named_by_its_place(url, problems, tmp_path):
