@@ -6,7 +6,7 @@ import gzip
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -61,6 +61,8 @@ def read_problems(
     for place, record in _records(source):
         problem = record if isinstance(record, Problem) else _problem(place, record)
         _check(place, problem, without_answers)
+        if problem.answer is not None and not problem.answer.strip():
+            problem = replace(problem, answer=None)
         if problem.id in problems:
             raise ProblemError(f"{place}: id {problem.id!r} is there already, at {places[problem.id]}: ids must differ")
         problems[problem.id], places[problem.id] = problem, place

@@ -120,7 +120,12 @@ def read_theorems(corpus: str | Path | Mapping[str, str] | Iterable[Mapping[str,
 def make_theorems(
     settings: RetrieverSettings, texts: Mapping[str, str], folder: Path, api_key: str | None = None
 ) -> Theorems:
-    """Returns what ranks the theorems, its index built or opened in a folder."""
+    """Returns what ranks the theorems, its index built or opened in a folder.
+
+    Raises:
+        ConnectionError: If an endpoint isn't reached or refuses.
+        ValueError: If the folder holds the vectors of another model.
+    """
     from synthesis.retriever import BM25Theorems, EncoderTheorems, EndpointTheorems
 
     if settings.kind == "bm25":
@@ -129,17 +134,24 @@ def make_theorems(
         from torch_radar import Encoder
 
         return EncoderTheorems(texts, Encoder(settings.model), folder / "vectors", batch=settings.batch)
+    import openai
+
     assert settings.model is not None  # checked when the settings were made
-    return EndpointTheorems(
-        texts,
-        settings.url,
-        settings.model,
-        folder / "vectors",
-        query_prefix=settings.query_prefix,
-        theorem_prefix=settings.theorem_prefix,
-        api_key=api_key,
-        batch=settings.batch,
-    )
+    try:
+        return EndpointTheorems(
+            texts,
+            settings.url,
+            settings.model,
+            folder / "vectors",
+            query_prefix=settings.query_prefix,
+            theorem_prefix=settings.theorem_prefix,
+            api_key=api_key,
+            batch=settings.batch,
+        )
+    except openai.OpenAIError as error:
+        raise ConnectionError(
+            f"{settings.url} embeds no theorems ({error}): start the server, or check retriever.url and retriever.model"
+        ) from error
 
 
 @asynccontextmanager
