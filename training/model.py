@@ -113,7 +113,7 @@ def _targets(loaded: LoadedModel, lora: Lora) -> list[str]:
     """Returns the names that PEFT looks for: last names, or those of the last layers' modules in full."""
     if lora.last_layers is None:
         return list(lora.targets)
-    first = loaded.model.config.num_hidden_layers - lora.last_layers
+    first = max(0, loaded.model.config.num_hidden_layers - lora.last_layers)
     names = [name.split(".") for name, _ in loaded.model.named_modules()]
     layers = [(next((int(part) for part in parts if part.isdecimal()), -1), parts) for parts in names]
     return [".".join(parts) for layer, parts in layers if layer >= first and parts[-1] in lora.targets]

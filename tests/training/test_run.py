@@ -36,7 +36,9 @@ from torch_radar.templates import QUERY_DOCUMENT, token_ids
 from training import run as run_module
 from training.data import DataError, read_examples
 from training.evaluation import measure, retrieve
-from training.run import train
+from training.model import make_trainable
+from training.recipe import Recipe
+from training.run import load_base, train
 from training.trainer import complete_checkpoints, read_metrics
 
 TEXTS = ["Let $G$ be a finite group", "the ferry leaves at noon", "étale", "a bounded interval " * 5]
@@ -324,3 +326,12 @@ def test_only_the_last_layers_are_adapted_if_asked(base, data, tmp_path) -> None
     adapted = {key.split("layers.")[1].split(".")[0] for key in load_file(output / "adapter_model.safetensors")}
     assert adapted == {"1"}
     Encoder(str(output)).encode_queries(["read back and merged"])
+
+
+@pytest.mark.parametrize("last_layers", [6, 7])
+def test_what_lies_outside_the_layers_is_not_among_the_last_ones(last_layers: int) -> None:
+    recipe = Recipe.load("laptop", overrides=["lora.targets=[dense]", f"lora.last_layers={last_layers}"])
+    loaded, _ = load_base(recipe)
+    make_trainable(loaded, recipe.lora)
+    adapted = {name for name, parameter in loaded.model.named_parameters() if parameter.requires_grad}
+    assert len(adapted) == 6 * 3 * 2 and not any("pooler" in name for name in adapted)
