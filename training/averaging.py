@@ -52,8 +52,8 @@ def average_adapters(
     averaged = {key: _average(key, [state[key].float() for state in states]).to(dtype) for key in states[0]}
     save_file({key: tensor.contiguous() for key, tensor in averaged.items()}, output / _WEIGHTS, {"format": "pt"})
     # The scale alpha / r stays what it was, but for the strength.
-    alpha = configs[0]["lora_alpha"] * len(runs) * strength
-    config = configs[0] | {"r": configs[0]["r"] * len(runs), "lora_alpha": int(alpha) if alpha == int(alpha) else alpha}
+    rank, alpha = configs[0]["r"] * len(runs), configs[0]["lora_alpha"] * len(runs) * strength
+    config = configs[0] | {"r": rank, "lora_alpha": alpha}
     (output / _CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     for path in runs[0].glob("tokenizer*"):
         shutil.copyfile(path, output / path.name)
