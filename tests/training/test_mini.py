@@ -8,10 +8,14 @@ from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from torch_radar.encoder import Encoder
 from training.data import Documents, read_examples
 from training.mini.data import BODY, KINDS, build, held_out, read_dev, read_evaluation_texts
+from training.mini.measure import held_out_sets
+from training.mini.plain import train_plain
 from training.recipe import Recipe
 
 PROBLEMS = [
@@ -76,3 +80,17 @@ def test_every_problem_is_there_once_and_names_a_document() -> None:
 def test_the_recipe_reads_the_three_kinds_in_this_order() -> None:
     recipe = Recipe.load("radar-mini")
     assert [Path(source.path).stem.removeprefix("mined-") for source in recipe.data] == list(KINDS)
+
+
+def test_the_plain_recipe_trains_on_the_given_pairs_and_is_measured(sources: tuple[Path, Path], tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    build(*sources, data)
+    documents = Documents.from_files([data / "documents.jsonl"], tmp_path)
+    examples = read_examples(data / "examples-problems.jsonl", documents, cache=tmp_path)
+    plain = train_plain(examples, np.arange(8), 4, 0, tmp_path / "plain")
+    vectors = {name: Encoder(name).encode_queries(["is it flat"]) for name in ("all-MiniLM-L6-v2", str(plain))}
+    assert 0.9 < float(vectors["all-MiniLM-L6-v2"][0] @ vectors[str(plain)][0]) < 0.999999
+    assert train_plain(examples, np.arange(0), 4, 0, plain) == plain  # it is there already
+    stacks, _ = held_out_sets(data)
+    figures = [stacks.measured(run) for run in (stacks.bm25(), stacks.dense(Encoder(plain)))]
+    assert all(figure.keys() == {"nDCG@10", "R@100"} and figure["R@100"] == 1 for figure in figures)

@@ -7,7 +7,6 @@ that holds ``corpus.jsonl.gz`` (docno, text), ``topics.tsv`` and ``qrels.txt``.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,9 @@ from pathlib import Path
 import ir_measures
 
 from torch_radar.encoder import Encoder
-from torch_radar.reranker import Reranker
 from training.data import Documents
 from training.data.records import read_records
-from training.evaluation import Run, measure, read_queries, rerank, retrieve
+from training.evaluation import Run, measure, read_queries, retrieve
 from training.mini.data import read_dev
 from training.negatives import BM25Miner
 
@@ -42,19 +40,6 @@ class HeldOut:
     queries: Mapping[str, str]
     qrels: Mapping[str, Mapping[str, int]]
 
-    def reduced(self, queries: int, documents: int, seed: int = 0) -> HeldOut:
-        """Returns some of the queries, what is relevant to them, and some of the other documents: faster, easier."""
-        rng = random.Random(seed)
-        chosen = rng.sample(sorted(self.queries), min(queries, len(self.queries)))
-        others = rng.sample(sorted(self.documents), min(documents, len(self.documents)))
-        kept = {docno for qid in chosen for docno in self.qrels[qid]} | set(others)
-        return HeldOut(
-            f"{self.name}, {len(chosen)} queries over {len(kept)} documents",
-            {docno: text for docno, text in self.documents.items() if docno in kept},
-            {qid: self.queries[qid] for qid in chosen},
-            {qid: self.qrels[qid] for qid in chosen},
-        )
-
     def bm25(self) -> Run:
         """BM25's run."""
         ranked = BM25Miner(Documents.from_texts(self.documents)).rank(list(self.queries.values()), DEPTH + 1)
@@ -67,10 +52,6 @@ class HeldOut:
         """An encoder's run; a query that is a document leaves its own ranking."""
         own = {qid: [qid] for qid in self.queries}
         return retrieve(encoder, self.documents, self.queries, excluded=own, depth=DEPTH)
-
-    def reranked(self, reranker: Reranker, candidates: Run) -> Run:
-        """A first stage's run in a reranker's order."""
-        return rerank(reranker, candidates, self.documents, self.queries)
 
     def measured(self, run: Run) -> dict[str, float]:
         """The means of :data:`MEASURES`."""
