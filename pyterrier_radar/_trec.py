@@ -2,7 +2,6 @@
 
 import gzip
 import math
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from pyterrier_radar._files import (
     parse_json,
     read_lines,
 )
+from torch_radar.files import replacing
 
 _COLUMN_NAMES = {
     "qid": QID_NAMES,
@@ -132,20 +132,14 @@ def write_run(frame: pd.DataFrame, path: str | Path, *, name: str = "radar") -> 
         OSError: if the file cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     _check_word(name, "run name")
-    try:
+    with replacing(path) as aside, open(aside, "wb") as raw:
         # mtime=0 leaves the time of writing out, so equal runs are equal files
-        with open(partial, "wb") as raw:
-            target = gzip.GzipFile("", "wb", 6, raw, mtime=0) if path.suffix == ".gz" else raw
-            for line in _run_lines(frame, name):
-                target.write(line.encode("utf-8"))
-            if target is not raw:
-                target.close()
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        target = gzip.GzipFile("", "wb", 6, raw, mtime=0) if path.suffix == ".gz" else raw
+        for line in _run_lines(frame, name):
+            target.write(line.encode("utf-8"))
+        if target is not raw:
+            target.close()
 
 
 def _run_lines(frame: pd.DataFrame, name: str) -> Iterator[str]:

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import rotate_checkpoints
 
-from training.data.records import replacing
+from torch_radar.files import replacing
 from training.model import TextModel
 
 _MANIFEST = "files.json"

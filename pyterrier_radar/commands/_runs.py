@@ -1,7 +1,6 @@
 """A folder of finished runs: each system's ranking as a TREC run, beside it in JSON what it was made with."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pandas as pd
 
 from pyterrier_radar._trec import read_run, write_run
 from pyterrier_radar.commands._collection import digest, slug
+from torch_radar.files import replacing
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,8 @@ class RunFolder:
             return
         write_run(ranking.frame, run, name=f"radar-{system}")
         content = {"system": system, "seconds": ranking.seconds, "configuration": configuration}
-        partial = record.with_name(record.name + ".partial")
-        partial.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-        os.replace(partial, record)
+        with replacing(record) as aside:
+            aside.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
     def _paths(self, system: str, configuration: dict[str, Any]) -> tuple[Path, Path | None]:
         if self.folder is None:

@@ -1,7 +1,6 @@
 """``radar demo``: the main job on the package's own collection, with a table, a figure and a report."""
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 from pyterrier_radar.commands import _options as option
 from pyterrier_radar.commands.evaluate import MEASURES, as_text, labels, summarise, values_of
 from radar_cli import Debug, Json, framed
+from torch_radar.files import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,9 +61,11 @@ def demo(
     title = f"{COLLECTION}, {report['queries']} problems, {len(documents)} statements; model: {report['model']}"
     figure = _figure.draw(values, names, title)
     page = _report.page(report, names, figure, _problems(bench, values, names, documents))
-    _write(out / "results.json", (json.dumps(report, indent=2) + "\n").encode())
-    _write(out / "figure.png", figure)
-    _write(out / "report.html", page.encode())
+    results = json.dumps(report, indent=2) + "\n"
+    files = {"results.json": results.encode(), "figure.png": figure, "report.html": page.encode()}
+    for name, content in files.items():
+        with replacing(out / name) as aside:
+            aside.write_bytes(content)
     if json_:
         return json.dumps(report, indent=2)
     places = f"report: {out / 'report.html'}\nfigure: {out / 'figure.png'}\nruns:   {out / 'runs'}"
@@ -109,10 +111,3 @@ def _shown(document: dict[str, Any]) -> tuple[str, str]:
     """A document's title, and its text without the title in front."""
     title = document["title"]
     return title, document["text"].removeprefix(title).strip()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes a file that appears under its name only when it is whole."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

@@ -13,9 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from torch_radar.files import replacing
 from training.data.documents import Documents
 from training.data.examples import Example, Negative, check_labels, check_texts
-from training.data.records import DataError, Place, identifier, replacing, text
+from training.data.records import DataError, Place, identifier, text
 
 QUESTION = "question"
 

@@ -1,4 +1,4 @@
-"""Records of JSONL, gzipped JSONL and Parquet files, each with its place; files that appear whole or not at all.
+"""Records of JSONL, gzipped JSONL and Parquet files, each with its place.
 
 Whatever a file holds that it should not is a :class:`DataError` that names the file, the line and the remedy.
 """
@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -135,17 +132,3 @@ def _encodable(value: str, place: Place | str, what: str) -> str:
             f"{place}: {what} holds half of a surrogate pair at character {error.start}: repair the JSON escapes"
         ) from error
     return value
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Gives a name to write to; the file takes the place of ``path`` when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{uuid4().hex[:8]}.partial")
-    try:
-        yield aside
-        with open(aside, "rb+") as file:
-            os.fsync(file.fileno())  # else a crash of the machine can leave the name without the bytes
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)

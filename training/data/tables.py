@@ -11,7 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from training.data.records import DataError, replacing
+from torch_radar.files import replacing
+from training.data.records import DataError
 
 DEFAULT_CACHE = Path("~/.cache/radar/training")
 

@@ -21,9 +21,10 @@ from typing import Any, Literal
 import numpy as np
 from tqdm.auto import tqdm
 
+from torch_radar.files import replacing
 from training.data import DataError, Documents, Example, Negative, TrainingSet, write_examples
 from training.data.format import stem
-from training.data.records import read_records, replacing
+from training.data.records import read_records
 from training.negatives.guards import GUARDS, Guard, Relevance
 from training.negatives.journal import journal, require_same, write_json
 from training.negatives.miners import BM25Miner, EncoderMiner, Miner, Ranking, ScoringMiner, contents
