@@ -13,12 +13,12 @@ import pyterrier as pt
 from tqdm import tqdm
 
 from pyterrier_radar import RadarBiEncoder, RadarIndex, RadarReranker
-from pyterrier_radar._bm25 import K1, STEMMER, B, bm25, build_bm25
 from pyterrier_radar._exclude import ExcludeDocuments
 from pyterrier_radar._interpolate import interpolate
 from pyterrier_radar.commands._collection import Collection, Task, cache_folder, digest
 from pyterrier_radar.commands._dense import open_dense_index
 from pyterrier_radar.commands._runs import Ranking, RunFolder
+from radar_bm25.index import K1, STEMMER, B, bm25, build_bm25
 from radar_cli import note
 
 SYSTEMS = ("bm25", "dense", "hybrid", "scored", "reranked")

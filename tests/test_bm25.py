@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pyterrier_radar._bm25 import bm25, build_bm25
+from radar_bm25.index import bm25, build_bm25
 
 QUERIES = pd.DataFrame({"qid": ["1", "2"], "query": ["hello lemma", "? ^ : \" ' { x^2"]})
 
@@ -60,14 +60,14 @@ def test_every_docno_comes_back_as_it_was(tmp_path: Path, docnos: set[str]) -> N
 
 
 def test_a_disk_that_runs_full_is_an_error_and_leaves_no_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyterrier_radar._bm25.LEAST_FREE", shutil.disk_usage(tmp_path).total + 1)
+    monkeypatch.setattr("radar_bm25.index.LEAST_FREE", shutil.disk_usage(tmp_path).total + 1)
     with pytest.raises(OSError, match="No space left on device: less than .* MiB free"):
         build_bm25(tmp_path / "index", documents())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_worker_that_dies_is_an_error_and_leaves_no_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyterrier_radar._bm25.STEMMER", "none-such")
+    monkeypatch.setattr("radar_bm25.index.STEMMER", "none-such")
     with pytest.raises(OSError, match="PISA failed to index .*: ValueError: 'none-such' is not a valid PisaStemmer"):
         build_bm25(tmp_path / "index", documents())
     assert list(tmp_path.iterdir()) == []

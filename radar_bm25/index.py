@@ -34,6 +34,10 @@ _KEPT = "!\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 _POLL_SECONDS = 0.01
 
 
+class NoTermError(ValueError):
+    """None of the documents has a term that PISA could index."""
+
+
 def build_bm25(path: str | Path, documents: Iterable[Mapping[str, Any]]) -> PisaIndex:
     """Indexes documents, or returns the index that is already there.
 
@@ -42,7 +46,7 @@ def build_bm25(path: str | Path, documents: Iterable[Mapping[str, Any]]) -> Pisa
         documents: mappings with ``docno`` and ``text``.
 
     Raises:
-        ValueError: if no document has a term that PISA could index.
+        NoTermError: if no document has a term.
         OSError: if the disk is full or PISA fails.
         Exception: whatever ``documents`` raises.
     """
@@ -76,12 +80,12 @@ def _with_terms(documents: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str,
         head.append(document)
         if tokenize(document["text"]):
             return chain(head, rest)
-    raise ValueError(f"none of the {len(head)} documents has a term for BM25 (a Latin letter or a digit)")
+    raise NoTermError(f"none of the {len(head)} documents has a term for BM25 (a Latin letter or a digit)")
 
 
 def _build(folder: Path, documents: Iterator[Mapping[str, Any]]) -> None:
     """Runs the worker over the documents and makes sure that it indexed all of them."""
-    script = Path(__file__).with_name("_bm25_worker.py")
+    script = Path(__file__).with_name("worker.py")
     # -P: this package's folder, where the script lies, is no place to import from
     command = [sys.executable, "-P", "-X", "utf8", str(script), str(folder), STEMMER, str(K1), str(B)]
     with tempfile.TemporaryFile() as log:

@@ -1,7 +1,7 @@
 """Builds a PISA index from JSON lines on stdin; a process of its own because PISA's errors end the process.
 
-``python -P _bm25_worker.py FOLDER STEMMER K1 B``, started by :mod:`pyterrier_radar._bm25`. It prints the number
-of documents it indexed.
+``python -P worker.py FOLDER STEMMER K1 B``, started by :mod:`radar_bm25.index`. It prints the number of documents it
+indexed.
 """
 
 import json
