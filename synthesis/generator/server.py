@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from email.utils import parsedate_to_datetime
-from typing import Any, cast
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
-import openai
+import aiohttp
 
 from synthesis.calls import GenerationError, Request, ServerError, Usage
 from synthesis.generator import wire
@@ -22,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.5  # between two looks at the server's queue
 _CONNECT_SECONDS = 10.0
+_IDLE_SECONDS = 4.0  # that a connection is kept: vLLM closes it after 5, at times while a request is on its way
 _LONGEST_DOWN = 30.0
 _LONGEST_WAIT = 600.0  # the longest Retry-After that is honoured
 _WAITING = re.compile(r"^vllm:num_requests_waiting(?:\{[^}]*\})?\s+(\S+)", re.MULTILINE)
@@ -38,6 +41,14 @@ class AttemptError(Exception):
     def __init__(self, reason: str, *, wait: float = 0.0, is_unreachable: bool = False):
         super().__init__(reason)
         self.wait, self.is_unreachable = wait, is_unreachable
+
+
+class _StatusError(Exception):
+    """An answer whose status isn't success."""
+
+    def __init__(self, status: int, said: str, wait: float):
+        super().__init__(said)
+        self.status, self.said, self.wait = status, said, wait
 
 
 class Server:
@@ -70,18 +81,12 @@ class Server:
             raise ValueError(f"{url!r} is no base URL: write something like http://localhost:8000/v1")
         self.url = url.rstrip("/") + ("" if parts.path.strip("/") else "/v1")
         self._metrics_url: str | None = f"{parts.scheme}://{parts.netloc}/metrics"
+        self._proxy = _proxy(parts)
         self._model, self._key, self._usage = model, api_key, usage
         self._timeout, self._in_flight, self._queue_limit = timeout, in_flight, queue_limit
         # Not all at once: what a server's queue holds cannot be taken back.
         self.gate = Gate(min(in_flight, 2 * queue_limit))
-        # The openai client's aiohttp transport takes a quarter of the processor time of its own.
-        self._client = openai.AsyncOpenAI(
-            base_url=self.url,
-            api_key=api_key or "none",
-            max_retries=0,  # ours are counted
-            timeout=openai.Timeout(None, connect=_CONNECT_SECONDS),
-            http_client=openai.DefaultAioHttpClient(),
-        )
+        self._session: aiohttp.ClientSession | None = None
         self._without: set[str] = set()
         self._said: set[str] = set()
         self._failures = 0
@@ -99,7 +104,8 @@ class Server:
         if self._look is not None:
             self._look.cancel()
             await asyncio.gather(self._look, return_exceptions=True)
-        await self._client.close()
+        if self._session is not None:
+            await self._session.close()
 
     async def models(self) -> list[str]:
         """Returns the names of the models that are served; none where the endpoint doesn't say.
@@ -110,8 +116,8 @@ class Server:
         """
         try:
             payload = await self._ask("get", "/models")
-        except openai.APIStatusError as error:
-            if error.status_code in (401, 403):
+        except _StatusError as error:
+            if error.status in (401, 403):
                 raise self._refusal(error) from error
             return []
         listed = payload.get("data") if isinstance(payload, Mapping) else None
@@ -131,8 +137,8 @@ class Server:
                 self._look_at_queue()
                 try:
                     payload = await self._ask("post", "/chat/completions", sent)
-                except openai.APIStatusError as error:
-                    unknown = self._unknown_field(error, sent)
+                except _StatusError as error:
+                    unknown = _unknown_field(error, sent)
                     if unknown is None:
                         raise self._refusal(error) from error
                     self._without.add(unknown)
@@ -150,52 +156,61 @@ class Server:
 
         Raises:
             AttemptError: If nothing came back, or no JSON.
-            openai.APIStatusError: For any status but success.
+            _StatusError: For any status but success.
         """
         usage, began = self._usage, time.monotonic()
         usage.in_flight += 1
         try:
-            async with asyncio.timeout(self._timeout):
-                # `post` itself, because the typed method spends twice the processor time on checking types
-                if method == "post":
-                    payload = await self._client.post(path, body=body, cast_to=cast(Any, object))
-                else:
-                    payload = await self._client.get(path, cast_to=cast(Any, object))
-        except TimeoutError as error:
-            raise AttemptError(f"no answer within {self._timeout:g} s") from error
-        except openai.APIConnectionError as error:
+            async with asyncio.timeout(self._timeout), self._request(method, self.url + path, body) as response:
+                content = await response.read()
+        except aiohttp.ClientError as error:  # some are a TimeoutError too
             self._failures += 1
             self._down_until = time.monotonic() + min(_LONGEST_DOWN, 0.25 * 2**self._failures)
-            raise AttemptError(f"the connection failed ({error.__cause__ or error})", is_unreachable=True) from error
-        except (openai.APIResponseValidationError, ValueError) as error:
-            raise AttemptError(f"the answer is no JSON ({error})") from error
+            raise AttemptError(f"the connection failed ({error})", is_unreachable=True) from error
+        except TimeoutError as error:
+            raise AttemptError(f"no answer within {self._timeout:g} s") from error
         finally:
             usage.in_flight -= 1
             usage.busy_seconds += time.monotonic() - began
+        if response.status // 100 != 2:
+            said = self._shown(wire.error_message(content) or response.reason or "")
+            raise _StatusError(response.status, said, _retry_after(response.headers))
+        try:
+            payload = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise AttemptError(f"the answer is no JSON ({error})") from error
         self._failures, self._down_until = 0, 0.0
         return payload
 
-    def _refusal(self, error: openai.APIStatusError) -> Exception:
-        """Returns what a status of 400 or more means."""
-        status, said = error.status_code, self._message(error)
+    def _request(
+        self, method: str, url: str, body: object = None
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """Begins a request.
+
+        By aiohttp itself: all that the openai client adds to it takes more processor time than a call's other work.
+        """
+        if self._session is None:  # it is of the event loop that it is made in
+            self._session = aiohttp.ClientSession(
+                headers={"Authorization": f"Bearer {self._key}"} if self._key else None,
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_SECONDS),  # the gate is the limit
+                timeout=aiohttp.ClientTimeout(connect=_CONNECT_SECONDS),
+            )
+        return self._session.request(method, url, json=body, proxy=self._proxy)
+
+    def _refusal(self, error: _StatusError) -> Exception:
+        """Returns what a status that isn't success means."""
+        status, said = error.status, error.said
         if status in (401, 403):
             return ServerError(f"{self.url} refuses the key (status {status}: {said}): give another one")
         if status == 404:
             return ServerError(f"{self.url} doesn't have the model {self._model!r} or no such path (404: {said})")
         if status in (408, 409, 425, 429) or status >= 500:
-            return AttemptError(f"status {status}: {said}", wait=_retry_after(error.response.headers))
+            return AttemptError(f"status {status}: {said}", wait=error.wait)
         return GenerationError(f"{self.url} refuses the request (status {status}: {said})")
 
-    def _unknown_field(self, error: openai.APIStatusError, sent: Mapping[str, Any]) -> str | None:
-        """Returns the optional field that a refusal names."""
-        if error.status_code not in (400, 422):
-            return None
-        said = self._message(error)
-        return next((name for name in wire.OPTIONAL if name in sent and re.search(rf"\b(top_)?{name}\b", said)), None)
-
-    def _message(self, error: openai.APIStatusError) -> str:
+    def _shown(self, text: str) -> str:
         """Returns what the server said, in one line without the key."""
-        text = " ".join(str(error.message).split())
+        text = " ".join(text.split())
         return (text.replace(self._key, "…") if self._key else text)[:500]
 
     def _note_what_was_ignored(self, answer: wire.Answer, request: Request, sent: Mapping[str, Any]) -> None:
@@ -218,23 +233,40 @@ class Server:
 
     async def _adjust(self, metrics_url: str) -> None:
         """Moves the gate's limit, so that the server's queue is neither empty nor long."""
-        found = None
-        with suppress(openai.APIConnectionError, TimeoutError):
-            try:
-                async with asyncio.timeout(_CONNECT_SECONDS):
-                    found = _WAITING.findall(await self._client.get(metrics_url, cast_to=str))
-            except (openai.APIStatusError, ValueError):
-                found = []
-        if found == []:
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS), self._request("get", metrics_url) as response:
+                found = _WAITING.findall(await response.text(errors="replace")) if response.ok else []
+        except (aiohttp.ClientError, TimeoutError):
+            return
+        if not found:
             self._metrics_url = None  # it has no such metric
             self.gate.set_limit(self._in_flight)
-        if not found:
             return
         waiting = int(sum(map(float, found)))
         if waiting > self._queue_limit:
             self.gate.set_limit(max(1, self.gate.busy - (waiting - self._queue_limit)))
         elif waiting <= self._queue_limit // 2:
             self.gate.set_limit(min(self._in_flight, self.gate.limit + self.gate.limit // 4 + 1))
+
+
+def _proxy(url: SplitResult) -> str | None:
+    """Returns the proxy that the environment names for a URL (``HTTP_PROXY``, ``NO_PROXY`` and so on).
+
+    aiohttp would look it up for every request, in a thread, and mix in passwords from ``.netrc``.
+    """
+    if proxy_bypass(url.netloc.rpartition("@")[2]):
+        return None
+    proxies = getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
+
+
+def _unknown_field(error: _StatusError, sent: Mapping[str, Any]) -> str | None:
+    """Returns the optional field that a refusal names."""
+    if error.status not in (400, 422):
+        return None
+    names = (name for name in wire.OPTIONAL if name in sent)
+    return next((name for name in names if re.search(rf"\b(top_)?{name}\b", error.said)), None)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -79,6 +80,16 @@ def read(payload: object, choice: Sequence[str]) -> Answer:
         )
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise GarbledError(f"the answer is no chat completion ({type(error).__name__}: {error})") from error
+
+
+def error_message(content: bytes) -> str:
+    """Returns what the body of an error says: its message, or all of it where it isn't of the protocol."""
+    try:
+        payload = json.loads(content)
+        message = payload.get("error", payload)["message"]
+    except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
+        message = None
+    return message if isinstance(message, str) else content.decode("utf-8", "replace")
 
 
 def _choice_probabilities(first: dict[str, Any], choice: Sequence[str]) -> dict[str, float] | None:

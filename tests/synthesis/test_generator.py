@@ -277,6 +277,57 @@ def test_the_key_is_in_no_file(tmp_path: Any) -> None:
     assert all(b"sk-secret" not in path.read_bytes() for path in tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("200 OK\r\nContent-Length: 6\r\n\r\n<html>", "the answer is no JSON"),
+        ("204 No Content\r\n\r\n", "the answer is no JSON"),
+        ("200 OK\r\nContent-Length: 99\r\n\r\n{", "the connection failed"),
+        ("200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nzzzz", "the connection failed"),
+        ("two hundred\r\n\r\n", "the connection failed"),
+        ("502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", "status 502: Bad Gateway"),
+        ("500 Oh\r\nContent-Length: 17\r\n\r\n<p>sorry\r\n  :-(\r\n", r"status 500: <p>sorry :-\("),
+        ('422 No\r\nContent-Length: 29\r\n\r\n{"detail": ["body", "top_k"]}', "refuses the request.*422.*top_k"),
+    ],
+)
+def test_an_answer_outside_the_protocol_is_a_failed_attempt_that_says_what_came(
+    answer: str, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readline():  # the next request, or none on this connection
+            headers = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(headers.lower().partition(b"content-length: ")[2].partition(b"\r")[0] or 0))
+            writer.write(b"HTTP/1.1 " + answer.encode())
+            if "-Length: 99" in answer:
+                break
+        writer.close()
+
+    async def main() -> None:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            async with Generator([url], "solver", cache=CallCache(":memory:"), retries=0) as generator:
+                with pytest.raises((GenerationError, ServerError), match=said):
+                    await generator.complete(request())
+
+    run(main)
+    assert ("doesn't know 'top_k'" in caplog.text) == ("top_k" in answer)
+
+
+def test_the_proxy_that_the_environment_names_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with Solver() as solver:
+            monkeypatch.setenv("http_proxy", f"127.0.0.1:{solver.port}")
+            settings: dict[str, Any] = {"cache": CallCache(":memory:"), "retries": 0}
+            async with Generator(["http://models.invalid/v1"], "solver", **settings) as generator:
+                assert (await generator.complete(request())).text.startswith("Step 1")
+            monkeypatch.setenv("no_proxy", "models.invalid")
+            async with Generator(["http://models.invalid:80/v1"], "solver", **settings) as generator:
+                with pytest.raises(ServerError, match="Cannot connect to host models.invalid"):
+                    await generator.complete(request(1))
+
+    run(main)
+
+
 def test_a_server_that_stays_away_ends_the_run_and_not_one_call_only() -> None:
     async def main() -> None:
         async with Solver() as solver:
