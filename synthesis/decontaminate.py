@@ -6,14 +6,12 @@ words with one (``near``); see :mod:`synthesis.similarity`.
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+from synthesis.lines import json_lines, tab_separated_lines
 from synthesis.similarity import NearDuplicates, words
 
 THRESHOLD = 0.5
@@ -136,34 +134,20 @@ def decontaminate(texts: Iterable[tuple[str, str]], against: EvaluationQueries) 
 
 
 def _read(path: Path) -> Iterator[tuple[str, str, str]]:
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8") as file:
-            lines = _jsonl(file, path) if ".jsonl" in path.suffixes else _tsv(file, path)
-            for query_id, text in lines:
-                yield path.name, query_id, text
-    except (UnicodeDecodeError, EOFError) as error:
-        raise ValueError(f"{path}: {error}: it must be UTF-8 text, and whole if it is gzipped") from error
+    for query_id, text in _from_json(path) if ".jsonl" in path.suffixes else _from_tsv(path):
+        yield path.name, query_id, text
 
 
-def _jsonl(file: TextIO, path: Path) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(file, start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{path}:{number}: not JSON ({error})") from error
+def _from_json(path: Path) -> Iterator[tuple[str, str]]:
+    for place, record in json_lines(path):
         text = next((record[key] for key in _TEXTS if record.get(key)), None) if isinstance(record, dict) else None
         if not isinstance(text, str):
-            raise ValueError(f"{path}:{number}: expected an object with the query under one of {', '.join(_TEXTS)}")
-        query_id = next((record[key] for key in _IDS if record.get(key) is not None), number)
-        yield str(query_id), text
+            raise ValueError(f"{place}: expected an object with the query under one of {', '.join(_TEXTS)}")
+        yield str(next((record[key] for key in _IDS if record.get(key) is not None), place.line)), text
 
 
-def _tsv(file: TextIO, path: Path) -> Iterator[tuple[str, str]]:
-    for number, row in enumerate(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE), start=1):
-        if not row:
-            continue
-        if len(row) != 2 or not row[1].strip():
-            raise ValueError(f"{path}:{number}: expected an id, a tab and the query; found {len(row)} fields")
-        yield row[0], row[1]
+def _from_tsv(path: Path) -> Iterator[tuple[str, str]]:
+    for place, fields in tab_separated_lines(path):
+        if len(fields) != 2 or not fields[1].strip():
+            raise ValueError(f"{place}: expected an id, a tab and the query; found {len(fields)} fields")
+        yield fields[0], fields[1]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -11,10 +9,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from synthesis.answers import boxed_answer
+from synthesis.lines import HALF_A_PAIR, json_lines
 
 _IDS = ("problem_id", "id", "_id", "qid")
 _TEXTS = ("problem", "text", "question", "query")
-_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 _CONTROLS = re.compile("[\x00-\x1f\x7f]")
 
 
@@ -57,7 +55,7 @@ def read_problems(
         OSError: If the file cannot be read.
     """
     problems: dict[str, Problem] = {}
-    places: dict[str, str] = {}
+    places: dict[str, object] = {}
     for place, record in _records(source):
         problem = record if isinstance(record, Problem) else _problem(place, record)
         _check(place, problem, without_answers)
@@ -71,25 +69,13 @@ def read_problems(
     return list(problems.values())
 
 
-def _records(source: str | Path | Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    if not isinstance(source, str | Path):
-        yield from ((f"problem {number}, counted from 0", record) for number, record in enumerate(source))
-        return
-    path = Path(source)
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8") as file:
-        number = 0
-        try:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    record = json.loads(line)
-                    yield f"{path}:{number}", record
-        except (json.JSONDecodeError, UnicodeDecodeError, EOFError, gzip.BadGzipFile, RecursionError) as error:
-            at = number if isinstance(error, json.JSONDecodeError | RecursionError) else number + 1
-            raise ProblemError(f"{path}:{at}: not JSON in UTF-8 ({error}): one object a line is expected") from error
+def _records(source: str | Path | Iterable[Any]) -> Iterator[tuple[object, Any]]:
+    if isinstance(source, str | Path):
+        return json_lines(Path(source), ProblemError)
+    return ((f"problem {number}, counted from 0", record) for number, record in enumerate(source))
 
 
-def _problem(place: str, record: Any) -> Problem:
+def _problem(place: object, record: Any) -> Problem:
     if not isinstance(record, Mapping):
         raise ProblemError(f"{place}: a {type(record).__name__}, where a record with an id and a problem is expected")
     identifier = next((record[name] for name in _IDS if record.get(name) is not None), None)
@@ -112,7 +98,7 @@ def _number_as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-def _check(place: str, problem: Problem, without_answers: bool) -> None:
+def _check(place: object, problem: Problem, without_answers: bool) -> None:
     if not isinstance(problem.id, str) or not problem.id.strip() or _CONTROLS.search(problem.id):
         raise ProblemError(f"{place}: the id is {problem.id!r}: give one of {', '.join(_IDS)}, without line breaks")
     if not isinstance(problem.text, str) or not problem.text.strip():
@@ -126,5 +112,5 @@ def _check(place: str, problem: Problem, without_answers: bool) -> None:
             "in for it (consensus.samples=8)"
         )
     for text in (problem.id, problem.text, answer or "", *(problem.choices or ())):
-        if _HALF_A_PAIR.search(text):
+        if HALF_A_PAIR.search(text):
             raise ProblemError(f"{place}: {problem.id!r} holds half of a surrogate pair: repair its JSON escapes")

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from synthesis.lines import HALF_A_PAIR, json_lines
+
 _DOCNO_NAMES = ("docno", "_id", "doc_id", "id")
 # What breaks the line-based files that docnos are written to, and what UTF-8 cannot hold.
 _NOT_IN_DOCNOS = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
-_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 Corpus = Mapping[str, str] | Iterable[Mapping[str, Any]]
 """Texts by docno, or records with ``docno`` (or ``_id``, ``doc_id``, ``id``) and ``text``."""
@@ -34,7 +34,7 @@ def read_corpus(path: str | Path) -> dict[str, str]:
         OSError: If the file cannot be read.
     """
     texts: dict[str, str] = {}
-    for place, record in _records(Path(path)):
+    for place, record in json_lines(Path(path), CorpusError):
         _add(texts, place, record)
     if not texts:
         raise CorpusError(f"{path} holds no theorem")
@@ -66,20 +66,7 @@ def corpus_digest(texts: Mapping[str, str]) -> str:
     return digest.hexdigest()
 
 
-def _records(path: Path) -> Iterator[tuple[str, Any]]:
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8") as file:
-        try:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield f"{path}, line {number}", json.loads(line)
-        except (ValueError, EOFError, gzip.BadGzipFile) as error:
-            if isinstance(error, CorpusError):
-                raise
-            raise CorpusError(f"{path} is not JSON lines in UTF-8 ({error}): one object a line is expected") from error
-
-
-def _add(texts: dict[str, str], place: str, record: Any) -> None:
+def _add(texts: dict[str, str], place: object, record: Any) -> None:
     if not isinstance(record, Mapping):
         raise CorpusError(f"{place} is a {type(record).__name__}: a record with a docno and a text is expected")
     docno = next((record[name] for name in _DOCNO_NAMES if name in record), None)
@@ -94,6 +81,6 @@ def _add(texts: dict[str, str], place: str, record: Any) -> None:
         raise CorpusError(f"{place}: the text of {docno!r} is blank or missing: fill it in, or drop the record")
     if isinstance(title, str) and title.strip():
         text = f"{title.strip()} {text}"
-    if _HALF_A_PAIR.search(text):
+    if HALF_A_PAIR.search(text):
         raise CorpusError(f"{place}: the text of {docno!r} holds half of a surrogate pair: repair its JSON escapes")
     texts[docno] = text

@@ -12,6 +12,7 @@ from synthesis.decontaminate import Decontamination, EvaluationQueries, Overlap
 from synthesis.samples.drafts import Draft, Drafted
 from synthesis.samples.settings import SampleSettings
 from synthesis.similarity import NearDuplicates
+from synthesis.store import is_solved
 from synthesis.uses import Judgements, Record, judgements, uses
 
 SCHEMA = 1
@@ -29,7 +30,7 @@ class Survey:
         for record in records:
             found = uses(record)
             self.counts["records"] += 1
-            self.counts["rewarded"] += any(record["nodes"][path[-1]]["reward"] == 1.0 for path in record["rollouts"])
+            self.counts["rewarded"] += is_solved(record)
             self.counts["with_uses"] += bool(found)
             self.counts["uses"] += len(found)
             self.problem_ids.add(record["problem_id"])
