@@ -79,10 +79,12 @@ class SharedDesk:
 
     async def status(self) -> dict[str, int]:
         """Returns the figures of :class:`Status` that the desk knows."""
-        under_way = sum(map(len, self._taken.values()))
         return {
-            "kept": self._desk.kept, "finished": self._finished, "solved": self._solved, "under_way": under_way,
-        }  # fmt: skip
+            "kept": self._desk.kept,
+            "finished": self._finished,
+            "solved": self._solved,
+            "under_way": sum(map(len, self._taken.values())),
+        }
 
 
 class Worker:

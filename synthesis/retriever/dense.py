@@ -118,7 +118,7 @@ class EndpointTheorems(VectorTheorems):
         batch: See :class:`VectorTheorems`.
 
     Raises:
-        openai.OpenAIError: If the endpoint isn't reached or refuses.
+        ConnectionError: If the endpoint isn't reached or refuses, now or when it is searched.
     """
 
     def __init__(
@@ -137,6 +137,7 @@ class EndpointTheorems(VectorTheorems):
         import openai
 
         self._client = openai.OpenAI(base_url=url, api_key=api_key or "none", timeout=timeout, max_retries=5)
+        self._url, self._key = url, api_key
         self._model, self._query_prefix, self._theorem_prefix = model, query_prefix, theorem_prefix
         settings = {"endpoint_model": model, "document_prefix": theorem_prefix}
         super().__init__(corpus, folder, settings, batch=batch)
@@ -149,13 +150,21 @@ class EndpointTheorems(VectorTheorems):
 
     def _embed(self, texts: list[str]) -> np.ndarray:
         import numpy as np
+        import openai
 
         rows = []
         for start in range(0, len(texts), _TEXTS_OF_A_REQUEST):
             asked = texts[start : start + _TEXTS_OF_A_REQUEST]
-            data = self._client.embeddings.create(model=self._model, input=asked, encoding_format="float").data
+            try:
+                data = self._client.embeddings.create(model=self._model, input=asked, encoding_format="float").data
+            except openai.OpenAIError as error:
+                said = str(error).replace(self._key, "…") if self._key else str(error)
+                raise ConnectionError(
+                    f"{self._url} embeds nothing by the model {self._model!r} ({said}): start the server, or check its "
+                    "URL (retriever.url), the model (retriever.model) and the key"
+                ) from error
             if sorted(entry.index for entry in data) != list(range(len(asked))):
-                raise CorpusError(f"{self._client.base_url} gave {len(data)} vectors for {len(asked)} texts")
+                raise CorpusError(f"{self._url} gave {len(data)} vectors for {len(asked)} texts")
             rows += [entry.embedding for entry in sorted(data, key=lambda entry: entry.index)]
         vectors = np.array(rows, dtype=np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-12)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -14,11 +13,11 @@ from typing import Any
 import pytest
 
 from synthesis.calls import Usage
-from synthesis.ray import SharedDesk, Worker, _sum
+from synthesis.ray import SharedDesk, Worker, _sum, synthesize_on_ray
 from synthesis.settings import GeneratorSettings, RetrieverSettings, Settings
 from synthesis.store import Store
 from tests.synthesis import solver
-from tests.synthesis.parts import content, some_problems, with_tree
+from tests.synthesis.parts import content, served, some_problems, with_tree
 from tests.synthesis.records import solved
 
 
@@ -94,27 +93,28 @@ def test_usages_add_up():
 
 
 def test_a_cluster_of_which_one_worker_is_killed(tmp_path: Path):
-    ray = pytest.importorskip("ray")
-    from ray.util.state import list_actors
+    ray, psutil = pytest.importorskip("ray"), pytest.importorskip("psutil")
+    killed: list[int] = []
 
-    from synthesis.ray import synthesize_on_ray
-    from tests.synthesis.test_kill import served
-
-    def kill_one() -> None:
-        while not (there := [a for a in list_actors(filters=[("state", "=", "ALIVE")]) if a.class_name == "Worker"]):
-            time.sleep(0.05)
-        os.kill(there[0].pid, 9)
+    def kill_one(server: solver.Solver) -> None:
+        while server.tally.calls.total() < 10:
+            time.sleep(0.01)
+        processes = psutil.Process().children(recursive=True)
+        worker = next(process for process in processes if "".join(process.cmdline()).startswith("ray::Worker"))
+        worker.kill()
+        killed.append(worker.pid)
 
     ray.init(num_cpus=4)
     try:
-        with served() as server:
+        with served(load=solver.Load(first_token_seconds=0.05)) as server:
             settings = settings_for(server.url)
-            killer = threading.Thread(target=kill_one)
+            killer = threading.Thread(target=kill_one, args=(server,), daemon=True)
             killer.start()
             report = synthesize_on_ray(solver.problems(20), solver.theorems(), tmp_path, workers=3, settings=settings)
             killer.join()
     finally:
         ray.shutdown()
+    assert killed
     assert (report.finished, report.left, report.ended) == (20, 0, "done")
     with Store(tmp_path / "problems.sqlite") as store:
         assert len({record["problem_id"] for record in store}) == len(store) == 20

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
+import itertools
 import json
 import shutil
 import time
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from radar_bm25.index import bm25 as retriever
 from synthesis.retriever import (
     BM25Theorems,
     CorpusError,
@@ -23,7 +26,6 @@ from synthesis.retriever import (
     TransformerTheorems,
     read_corpus,
 )
-from synthesis.retriever import bm25 as bm25_module
 from synthesis.retriever.port import BatchedTheorems
 from tests.synthesis.solver import Solver, theorems
 from torch_radar import Encoder
@@ -135,7 +137,7 @@ def test_bm25_finds_theorems_by_their_words(bm25: BM25Theorems) -> None:
 def test_bm25_takes_any_docno_and_keeps_its_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = {"my theorem 1": "Every parallelogram is a sum.", "../up": "Odd numbers only.", "定理": "Primes are odd."}
     first = BM25Theorems(corpus, tmp_path)
-    monkeypatch.setattr(bm25_module, "_build", None)  # it isn't called again
+    monkeypatch.setattr("radar_bm25.index._build", None)  # it isn't called again
     second = BM25Theorems(corpus, tmp_path)
 
     async def main() -> None:
@@ -152,15 +154,12 @@ def test_bm25_leaves_nothing_when_the_disk_is_full_or_there_is_nothing_to_index(
     with pytest.raises(CorpusError, match="no theorem has a term"):
         BM25Theorems({"a": "定理"}, tmp_path)
     usage = namedtuple("usage", "total used free")
-    with monkeypatch.context() as patch:
-        patch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 2**20))
-        with pytest.raises(OSError, match="1 MiB are free"):
-            BM25Theorems(CORPUS, tmp_path)
-    frees = iter([2**40, 2**20])  # enough before, little after
-    with monkeypatch.context() as patch:
-        patch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, next(frees)))
-        with pytest.raises(OSError, match="1 MiB are free"):
-            BM25Theorems(CORPUS, tmp_path)
+    for frees in (itertools.repeat(2**20), iter([2**40, 2**20])):  # full at once, or while it builds
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "disk_usage", lambda _, frees=frees: usage(10**9, 10**9, next(frees)))
+            with pytest.raises(OSError, match="No space left on device: less than 64 MiB free") as error:
+                BM25Theorems(CORPUS, tmp_path)
+        assert error.value.errno == errno.ENOSPC
     assert list(tmp_path.iterdir()) == []
 
 
@@ -217,12 +216,29 @@ def test_an_embedding_endpoint_finds_theorems_in_batches(tmp_path: Path) -> None
     run(main)
 
 
+def test_an_embedding_endpoint_that_refuses_or_is_away_is_named_without_the_key(tmp_path: Path) -> None:
+    async def main() -> None:
+        def make(**settings: Any) -> EndpointTheorems:
+            return EndpointTheorems(CORPUS, solver.url, folder=tmp_path, **{"model": "solver"} | settings)
+
+        async with Solver(api_key="sk-secret") as solver:
+            for settings in ({"api_key": "sk-wrong"}, {"api_key": "sk-secret", "model": "other"}):
+                with pytest.raises(ConnectionError, match=f"{solver.url} embeds nothing.*start the server") as refused:
+                    await asyncio.to_thread(make, **settings)
+                assert "sk-" not in str(refused.value)
+            found = await asyncio.to_thread(make, api_key="sk-secret")
+        found._client.max_retries = 0
+        with pytest.raises(ConnectionError, match=f"{solver.url} embeds nothing.*start the server"):
+            await found.search("hypotenuse", 3)
+
+    run(main)
+
+
 def test_any_pyterrier_retriever_will_do_as_long_as_it_knows_the_corpus(bm25: BM25Theorems) -> None:
     import pandas as pd
     import pyterrier as pt
 
-    pipeline = bm25._index.bm25(num_results=10) >> pt.apply.docno(lambda row: list(CORPUS)[int(row["docno"])])
-    found = TransformerTheorems(CORPUS, pipeline)
+    found = TransformerTheorems(CORPUS, retriever(bm25._index, num_results=10))
 
     async def main() -> None:
         hits = await asyncio.gather(found.search(QUERY, 5), found.search("++", 5), found.search("prime number", 2))
@@ -249,8 +265,8 @@ def test_a_corpus_is_read_from_json_lines_and_a_bad_line_is_named(tmp_path: Path
     shipped = Path(__file__).parent / "solver" / "theorems.jsonl"
     assert read_corpus(shipped) == CORPUS
     for text, said in (
-        ('{"docno": "a", "text": "one"}\n{"docno": "a", "text": "one"}', "line 2: docno 'a' is there already"),
-        ('{"docno": "a", "text": "one"}\n{"docno": ', "not JSON lines"),
+        ('{"docno": "a", "text": "one"}\n{"docno": "a", "text": "one"}', "bad.jsonl:2: docno 'a' is there already"),
+        ('{"docno": "a", "text": "one"}\n{"docno": ', "bad.jsonl:2: not JSON"),
         ("", "holds no theorem"),
     ):
         bad = tmp_path / "bad.jsonl"
