@@ -7,9 +7,12 @@
 The peer is the shape of the reference implementation: each thread takes a problem and makes one call after the other,
 but for the four samples of a completion, which run at one time as the sequences of one request do; and it summarises
 every accepted theorem whenever it meets it. Tree, prompts, parsers and theorems are ours, so both work on the same kind
-of trees. It is spared what else the reference implementation does: reasons with the labels, a language model that
-compares answers, an HTTP call for each embedding.
+of trees. It is spared what else the reference implementation does: summaries of theorems that it then rejects, reasons
+with the labels, a language model that compares answers, an HTTP call for each embedding.
 ``threads-cached`` keeps summaries and stops at the first right sample, so the rest of its distance is scheduling.
+
+What the reference design spends is counted, not run: ``calls_reference`` are its calls for the very trees that ours
+stored, see :func:`reference_calls`. A call is one generated answer everywhere here: four samples of a request are four.
 
 The solver serves a number of slots; an answer takes its first token's time and then each token's. ``busy`` is the share
 of the slots in use from the first call to the last. CPU is that of the client's process, for each call.
@@ -20,14 +23,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
-import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -79,7 +81,11 @@ def compare(arguments: argparse.Namespace) -> None:
     pace = ours["problems_per_hour"]
     print(f"\nslots busy                     {ours['busy']:6.2f}     (aim: at least 0.9)")
     print(f"CPU of a call, ms              {ours['cpu_ms_per_call']:6.2f}     (aim: at most 2)")
-    print(f"calls over the threads'        {ours['calls_per_problem'] / peer['calls_per_problem']:6.2f}")
+    calls, reference = ours["calls_per_problem"], ours["calls_reference"]
+    print(f"calls over the threads'        {calls / peer['calls_per_problem']:6.2f}")
+    print(f"calls_reference, a problem     {reference:6.1f}")
+    print(f"calls over the reference's     {calls / reference:6.2f}     (aim: at most 0.6)")
+    print(f"… if it compares answers too   {calls / (reference + ours['comparisons_reference']):6.2f}")
     print(f"faster than cached threads     {pace / cached['problems_per_hour']:6.2f} x")
     print(f"faster than threads            {pace / peer['problems_per_hour']:6.2f} x   (aim: at least 1.5)")
 
@@ -112,11 +118,14 @@ def run(arguments: argparse.Namespace) -> None:
 
     import synthesis.generator  # noqa: F401
     import synthesis.run  # noqa: F401
-    import tests.synthesis.parts  # noqa: F401
+    from tests.synthesis.parts import solver_process
     from tests.synthesis.solver import problems
 
     work = {"radar": radar, "threads": threads, "threads-cached": threads}[arguments.system]
-    with tempfile.TemporaryDirectory() as folder, solver(arguments) as url:
+    reference: dict[str, float] = {}
+    serving = ["--slots", arguments.slots, "--first-token-seconds", arguments.first_token_seconds]
+    serving += ["--token-seconds", arguments.token_seconds]
+    with tempfile.TemporaryDirectory() as folder, solver_process(*serving) as url:
         began, cpu = time.perf_counter(), time.process_time()
         # The world has some hundred problems of each family; under another id a problem has other seeds.
         known = problems(min(arguments.problems, 1_000))
@@ -124,6 +133,8 @@ def run(arguments: argparse.Namespace) -> None:
         solved = work(url, asked, Path(folder), arguments)
         seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
         busy_seconds, calls = (metric(url, name) for name in ("busy_seconds_total", "calls_total"))
+        if work is radar:
+            reference = reference_figures(Path(folder))
     report(
         problems_per_hour=round(3600 * arguments.problems / seconds),
         seconds=round(seconds, 2),
@@ -131,21 +142,45 @@ def run(arguments: argparse.Namespace) -> None:
         calls_per_problem=round(calls / arguments.problems, 1),
         cpu_ms_per_call=round(1000 * cpu / calls, 3),
         solved=round(solved / arguments.problems, 3),
+        **reference,
     )
 
 
-@contextmanager
-def solver(arguments: argparse.Namespace) -> Iterator[str]:
-    command = [sys.executable, "-m", "tests.synthesis.solver", "--slots", str(arguments.slots)]
-    command += ["--first-token-seconds", str(arguments.first_token_seconds)]
-    command += ["--token-seconds", str(arguments.token_seconds)]
-    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    try:
-        assert server.stdout is not None
-        yield server.stdout.readline().strip()
-    finally:
-        server.kill()
-        server.wait()
+def reference_calls(record: Mapping[str, Any]) -> Counter[str]:
+    """The calls that the reference design makes for the tree of a record, by action.
+
+    In quotes is what the specification says of the paper (§4) and of the defects of its code. Trials that came to
+    nothing left no node, so their calls are not counted.
+    """
+    nodes = record["nodes"]
+    kinds = Counter(node["kind"] for node in nodes)
+    # "not already on the path": the others are neither judged nor summarised.
+    met = sum(hit["label"] != "on_path" for node in nodes for hit in node["retrieved"] or ())
+    wrong = Counter(node["kind"] for node in nodes if node["verdict"] and not node["verdict"]["is_right"])
+    return Counter(
+        thought=kinds["thought"],  # "2 children per one-step-thought expansion", each generated
+        completion=4 * kinds["completion"],  # "4 samples per completion": all are drawn, the last one's reward counts
+        # "asks for candidate theorems (…); each parsed candidate becomes its own QG child": one call for all of a node
+        candidates=len({node["parent"] for node in nodes if node["kind"] == "query"}),
+        reflection=met,  # "retrieve top 5", "with self-reflection (relevance label + reason)": both in one call
+        summary=met,  # "every theorem re-summarised at each visit": the released code does so before it judges
+        # Not in the specification, so not in calls_reference: the released code asks the model about each answer that
+        # its own comparison finds wrong. Of right completions, whose other samples may be wrong, none is counted.
+        comparison=wrong["thought"] + 4 * wrong["completion"],
+    )
+
+
+def reference_figures(folder: Path) -> dict[str, float]:
+    from synthesis.run import STORE_FILE
+    from synthesis.store import Store
+
+    with Store(folder / STORE_FILE) as store:
+        total, problems = sum(map(reference_calls, store), Counter[str]()), len(store)
+    comparisons = total.pop("comparison", 0)
+    return {
+        "calls_reference": round(total.total() / problems, 1),
+        "comparisons_reference": round(comparisons / problems, 1),
+    }
 
 
 def metric(url: str, name: str) -> float:
@@ -295,8 +330,7 @@ class Sequential:
         from synthesis.calls import Request
         from synthesis.generator import wire
 
-        names = ("temperature", "top_p", "top_k", "max_tokens", "stop", "choice")
-        request = Request(prompt, seed=next(self.seeds), **{name: getattr(action.sampling, name) for name in names})
+        request = Request.of(prompt, action.sampling, next(self.seeds))
         answered = self.client.post("/chat/completions", body=wire.body("solver", request, 0), cast_to=object)
         return action.parse(answered["choices"][0]["message"]["content"])
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from synthesis.actions import Prompt
+    from synthesis.actions import Prompt, Sampling
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,21 @@ class Request:
     seed: int = 0
     choice: tuple[str, ...] = ()
     logprobs: int = 0
+
+    @classmethod
+    def of(cls, prompt: Prompt, sampling: Sampling, seed: int = 0) -> Request:
+        """Returns a prompt to be answered as an action's sampling says."""
+        return cls(
+            prompt,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            max_tokens=sampling.max_tokens,
+            stop=sampling.stop,
+            seed=seed,
+            choice=sampling.choice,
+            logprobs=sampling.logprobs,
+        )
 
 
 @dataclass(frozen=True)

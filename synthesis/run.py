@@ -134,24 +134,17 @@ def make_theorems(
         from torch_radar import Encoder
 
         return EncoderTheorems(texts, Encoder(settings.model), folder / "vectors", batch=settings.batch)
-    import openai
-
     assert settings.model is not None  # checked when the settings were made
-    try:
-        return EndpointTheorems(
-            texts,
-            settings.url,
-            settings.model,
-            folder / "vectors",
-            query_prefix=settings.query_prefix,
-            theorem_prefix=settings.theorem_prefix,
-            api_key=api_key,
-            batch=settings.batch,
-        )
-    except openai.OpenAIError as error:
-        raise ConnectionError(
-            f"{settings.url} embeds no theorems ({error}): start the server, or check retriever.url and retriever.model"
-        ) from error
+    return EndpointTheorems(
+        texts,
+        settings.url,
+        settings.model,
+        folder / "vectors",
+        query_prefix=settings.query_prefix,
+        theorem_prefix=settings.theorem_prefix,
+        api_key=api_key,
+        batch=settings.batch,
+    )
 
 
 @asynccontextmanager

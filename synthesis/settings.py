@@ -15,13 +15,22 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from synthesis.actions import Candidates, Completion, Reflection, ReflectionReason, Sampling, Summary, Thought
+from synthesis.actions import (
+    Candidates,
+    Completion,
+    Reflection,
+    ReflectionReason,
+    SameAnswer,
+    Sampling,
+    Summary,
+    Thought,
+)
 from synthesis.samples.settings import SampleSettings
 from synthesis.tree import TreeSettings
 
 PAPER = "paper"
 
-_SEARCH_ACTIONS = (Thought(), Completion(), Candidates(), Reflection(), ReflectionReason(), Summary())
+_SEARCH_ACTIONS = (Thought(), Completion(), Candidates(), Reflection(), ReflectionReason(), Summary(), SameAnswer())
 
 
 class SettingsError(ValueError):
@@ -85,6 +94,7 @@ class ActionSettings:
     reflection: Sampling = Reflection().sampling
     reflection_reason: Sampling = ReflectionReason().sampling
     summary: Sampling = Summary().sampling
+    same_answer: Sampling = SameAnswer().sampling
 
 
 @dataclass(frozen=True)
@@ -112,10 +122,12 @@ class VerifierSettings:
     Attributes:
         workers: Processes of math-verify.
         deadline: Seconds for one comparison.
+        judge: Whether the language model is asked about an answer that nothing else found equal to the gold answer.
     """
 
     workers: int = 1
     deadline: float = 5.0
+    judge: bool = False
 
 
 @dataclass(frozen=True)
@@ -229,7 +241,8 @@ class Settings:
         retriever = {name: values["retriever"][name] for name in _identifying(self.retriever.kind)}
         prompts = {prompt.name: prompt.version for prompt in _search_prompts()}
         identity = {name: values[name] for name in wanted} | {"model": self.generator.model, "prompts": prompts}
-        return json.loads(json.dumps(identity | {"retriever": retriever}))
+        verifier = {"judge": self.verifier.judge}
+        return json.loads(json.dumps(identity | {"retriever": retriever, "verifier": verifier}))
 
     def digest(self, corpus: str) -> str:
         """Returns a configuration's name: 16 hexadecimal digits of :meth:`identity` and the corpus's digest."""
@@ -256,11 +269,12 @@ def _identifying(kind: str) -> tuple[str, ...]:
 
 
 def _search_prompts() -> Iterator[Any]:
-    thought, completion, candidates, reflection, reason, summary = _SEARCH_ACTIONS
+    thought, completion, candidates, reflection, reason, summary, same_answer = _SEARCH_ACTIONS
     yield from (action.prompt("", ()) for action in (thought, completion, candidates))
     yield reflection.prompt("", (), "")
     yield reason.prompt("", (), "", True)
     yield summary.prompt("")
+    yield same_answer.prompt("", "", "")
 
 
 def _read(source: str | Path) -> dict[str, Any]:

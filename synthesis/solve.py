@@ -26,7 +26,7 @@ from synthesis.actions import (
     Reasoning,
     Reflection,
     ReflectionReason,
-    Sampling,
+    SameAnswer,
     Step,
     Summary,
     Thought,
@@ -43,7 +43,7 @@ from synthesis.verifier import consensus
 if TYPE_CHECKING:
     from synthesis.generator import Generator
     from synthesis.retriever import Hit, Theorems
-    from synthesis.verifier import Verifier
+    from synthesis.verifier import Judge, Verifier
 
 T = TypeVar("T")
 
@@ -163,11 +163,13 @@ class _Search:
         seed = _seed(self._settings.seed, self._problem.id, "consensus")
         drawn = await _together(self._ask(action, prompt, seed=seed, sample=sample) for sample in range(wanted.samples))
         answers = [None if reasoning is None else reasoning.answer for reasoning, _ in drawn]
-        agreed = await consensus(self._parts.verifier, answers, choices=self._problem.choices)
+        judging: list[str] = []
+        judge = self._answer_judge(judging)
+        agreed = await consensus(self._parts.verifier, answers, choices=self._problem.choices, judge=judge)
         if agreed is not None and agreed.share >= wanted.share:
             self.gold = agreed.answer
         said = {"answer": None, "votes": 0, "total": len(drawn)} if agreed is None else asdict(agreed)
-        return said | {"calls": [call for _, calls in drawn for call in calls]}
+        return said | {"calls": [call for _, calls in drawn for call in calls] + judging}
 
     async def _thought(self, steps: Sequence[Step], seed: int) -> list[Child]:
         action = Thought(self._sampling.thought)
@@ -181,7 +183,7 @@ class _Search:
     async def _completion(self, steps: Sequence[Step], seed: int) -> list[Child]:
         """Draws samples until one is right, and keeps that one, or else the first that states an answer."""
         action = Completion(self._sampling.completion)
-        request = _request(action, action.prompt(self._problem.text, steps), seed)
+        request = Request.of(action.prompt(self._problem.text, steps), action.sampling, seed)
         samples = self._parts.generator.samples(
             request, action.sampling.samples, route=self._problem.id, ahead=self._settings.samples_ahead
         )
@@ -243,9 +245,25 @@ class _Search:
 
     async def _solution(self, reasoning: Reasoning, calls: list[str]) -> Child:
         assert self.gold is not None  # else there is no search
-        verdict = await self._parts.verifier.check(self.gold, reasoning.answer, choices=self._problem.choices)
-        content = _content(reasoning.text, calls, answer=reasoning.answer, verdict=asdict(verdict))
+        judging: list[str] = []
+        verdict = await self._parts.verifier.check(
+            self.gold, reasoning.answer, choices=self._problem.choices, judge=self._answer_judge(judging)
+        )
+        content = _content(reasoning.text, calls + judging, answer=reasoning.answer, verdict=asdict(verdict))
         return Child(content, is_terminal=True, reward=float(verdict.is_right))
+
+    def _answer_judge(self, judging: list[str]) -> Judge | None:
+        """Returns the language model as a judge of two answers, whose calls are noted; None if it isn't wanted."""
+        if not self._settings.verifier.judge:
+            return None
+        action = SameAnswer(self._sampling.same_answer)
+
+        async def judge(gold: str, answer: str) -> bool | None:
+            is_same, calls = await self._ask(action, action.prompt(self._problem.text, gold, answer))
+            judging.extend(calls)
+            return is_same
+
+        return judge
 
     async def _ask(
         self, action: Any, prompt: Prompt, *, seed: int | None = None, sample: int = 0, route: str = ""
@@ -254,7 +272,7 @@ class _Search:
 
         Without a seed of its own a call has the run's, so that equal questions from anywhere are one call.
         """
-        request = _request(action, prompt, self._settings.seed if seed is None else seed)
+        request = Request.of(prompt, action.sampling, self._settings.seed if seed is None else seed)
         try:
             answer = await self._parts.generator.complete(request, sample=sample, route=route or self._problem.id)
         except GenerationError:
@@ -272,21 +290,6 @@ class _Search:
             _count(self.counts.unparsable, request)
             return None
         return outcome
-
-
-def _request(action: Any, prompt: Prompt, seed: int) -> Request:
-    sampling: Sampling = action.sampling
-    return Request(
-        prompt,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        max_tokens=sampling.max_tokens,
-        stop=sampling.stop,
-        seed=seed,
-        choice=sampling.choice,
-        logprobs=sampling.logprobs,
-    )
 
 
 def _count(counter: dict[str, int], request: Request) -> None:

@@ -6,6 +6,7 @@ know no network, no tree and no verifier; the prompts are the text files of ``sy
 """
 
 from synthesis.actions._prompts import Prompt, Sampling, Step, Unparsable, partial_solution
+from synthesis.actions.answers import SameAnswer
 from synthesis.actions.candidates import Candidate, Candidates
 from synthesis.actions.questions import LexicalQuestion, QuestionCheck, TheoremQuestion, check_question
 from synthesis.actions.solving import Completion, Reasoning, Thought
@@ -22,6 +23,7 @@ __all__ = [
     "Reflection",
     "ReflectionReason",
     "Relevance",
+    "SameAnswer",
     "Sampling",
     "Step",
     "Summary",

@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from synthesis.card import write_card
 from synthesis.decontaminate import EvaluationQueries
-from synthesis.files import replacing, write_text
+from synthesis.files import write_text
 from synthesis.samples.dataset import Dataset, Survey
 from synthesis.samples.drafts import Drafted, Drafter
 from synthesis.samples.questions import Questions
 from synthesis.samples.settings import SampleSettings
 from synthesis.uses import Record, uses
+from torch_radar.files import replacing
 
 if TYPE_CHECKING:
     from synthesis.generator import Generator

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synthesis.actions import LexicalQuestion, Prompt, Sampling, TheoremQuestion, Unparsable, check_question
+from synthesis.actions import LexicalQuestion, Prompt, TheoremQuestion, Unparsable, check_question
 from synthesis.calls import GenerationError, Request
 from synthesis.samples.settings import SampleSettings
 from synthesis.uses import Use
@@ -84,12 +84,10 @@ class Questions:
         route: str,
         objection: Callable[[str], str | None],
     ) -> Written | str:
-        reason = "unparsable"
+        reason, request = "unparsable", Request.of(prompt, action.sampling)
         for attempt in range(self._settings.attempts):
             try:
-                answer = await self._generator.complete(
-                    _request(prompt, action.sampling), sample=first + attempt, route=route
-                )
+                answer = await self._generator.complete(request, sample=first + attempt, route=route)
             except GenerationError:
                 return "failed"
             question = action.parse(
@@ -113,14 +111,3 @@ def theorem_names(docno: str, text: str, candidate: str = "") -> tuple[str, ...]
     by_docno = _WORD_BREAK.sub(" ", docno)
     names = [by_docno, heading.group(1) if heading else "", first_line if is_title else "", candidate]
     return tuple(dict.fromkeys(name.strip() for name in names if len(name.split()) > 1))
-
-
-def _request(prompt: Prompt, sampling: Sampling) -> Request:
-    return Request(
-        prompt,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        max_tokens=sampling.max_tokens,
-        stop=sampling.stop,
-    )

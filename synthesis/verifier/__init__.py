@@ -5,6 +5,6 @@ the other, ``consensus`` stands in for a gold answer where there is none.
 """
 
 from synthesis.verifier.consensus import Consensus, consensus
-from synthesis.verifier.verifier import Verdict, Verifier
+from synthesis.verifier.verifier import Judge, Verdict, Verifier
 
-__all__ = ["Consensus", "Verdict", "Verifier", "consensus"]
+__all__ = ["Consensus", "Judge", "Verdict", "Verifier", "consensus"]

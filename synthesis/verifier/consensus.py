@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from synthesis.verifier.verifier import Verifier
+from synthesis.verifier.verifier import Judge, Verifier
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,11 @@ class Consensus:
 
 
 async def consensus(
-    verifier: Verifier, answers: Sequence[str | None], *, choices: Sequence[str] | None = None
+    verifier: Verifier,
+    answers: Sequence[str | None],
+    *,
+    choices: Sequence[str] | None = None,
+    judge: Judge | None = None,
 ) -> Consensus | None:
     """Groups answers that are equal and returns the largest group.
 
@@ -37,9 +41,10 @@ async def consensus(
     equality as it is decided here need not be transitive. Of groups of one size, the one that began first counts.
 
     Args:
-        verifier: Says what is equal; its judge, if it has one, is asked too.
+        verifier: Says what is equal.
         answers: The final answers of independent solutions of one problem; None where there is none.
         choices: See :meth:`Verifier.check`.
+        judge: See there, too.
 
     Returns:
         None if there is no answer at all.
@@ -52,7 +57,7 @@ async def consensus(
         if answer not in homes:
             homes[answer] = answer
             for first in groups:
-                if (await verifier.check(first, answer, choices=choices)).is_right:
+                if (await verifier.check(first, answer, choices=choices, judge=judge)).is_right:
                     homes[answer] = first
                     break
         groups[homes[answer]] = groups.get(homes[answer], 0) + 1

@@ -9,8 +9,8 @@ from typing import Literal
 from synthesis.verifier.forms import are_words, chosen, letter, plain
 from synthesis.verifier.processes import MathProcesses
 
-How = Literal["missing", "literal", "choice", "math", "undecided", "judge"]
-Judge = Callable[[str, str], Awaitable[bool]]
+How = Literal["missing", "literal", "choice", "math", "undecided", "judge", "unparsable"]
+Judge = Callable[[str, str], Awaitable[bool | None]]
 
 _REMEMBERED = 20_000
 
@@ -22,8 +22,9 @@ class Verdict:
     Attributes:
         is_right: The verdict.
         how: Who gave it: ``"literal"``, equal texts or different words; ``"choice"``, the same or another choice;
-            ``"math"``, math-verify; ``"judge"``, the language model. ``"missing"`` and ``"undecided"`` are wrong
-            answers: there is none, or mathematics came to no end before the deadline.
+            ``"math"``, math-verify; ``"judge"``, the language model. ``"missing"``, ``"undecided"`` and
+            ``"unparsable"`` are wrong answers: there is none, mathematics came to no end before the deadline, or the
+            language model gave no judgement that could be read.
     """
 
     is_right: bool
@@ -41,17 +42,15 @@ class Verifier:
     Args:
         workers: Processes for math-verify.
         deadline: Seconds it may take for one answer.
-        judge: Asked with gold answer and answer after all others said no; usually a language model, by default nobody.
 
     Raises:
         ValueError: For a number out of range.
     """
 
-    def __init__(self, workers: int = 1, deadline: float = 5.0, judge: Judge | None = None):
+    def __init__(self, workers: int = 1, deadline: float = 5.0):
         if workers < 1 or not deadline > 0:
             raise ValueError(f"workers is {workers}, deadline {deadline}: both must be more than 0")
         self._processes = MathProcesses(workers, deadline)
-        self._judge = judge
         self._known: dict[tuple[str, str], bool | None] = {}
 
     async def __aenter__(self) -> Verifier:
@@ -64,13 +63,17 @@ class Verifier:
         """Ends the processes."""
         await self._processes.close()
 
-    async def check(self, gold: str, answer: str | None, *, choices: Sequence[str] | None = None) -> Verdict:
+    async def check(
+        self, gold: str, answer: str | None, *, choices: Sequence[str] | None = None, judge: Judge | None = None
+    ) -> Verdict:
         """Judges an answer.
 
         Args:
             gold: The right answer: of a multiple-choice problem, its letter or its text.
             answer: The answer; None if a solution states none.
             choices: The texts of the choices, for A, B, …; a text that is a letter itself is taken for that letter.
+            judge: Asked with gold answer and answer after all others said no, or came to no end: a language model, as a
+                rule. None for an answer that cannot be read, which counts as no.
 
         Raises:
             OSError: If math-verify's process cannot be started.
@@ -93,9 +96,10 @@ class Verifier:
         if not are_words(right, given):
             equal = await self._equal(right, given)
             verdict = Verdict(bool(equal), "undecided" if equal is None else "math")
-        if verdict.is_right or self._judge is None:
+        if verdict.is_right or judge is None:
             return verdict
-        return Verdict(await self._judge(gold, answer), "judge")
+        is_same = await judge(gold, answer)
+        return Verdict(False, "unparsable") if is_same is None else Verdict(is_same, "judge")
 
     async def _equal(self, gold: str, answer: str) -> bool | None:
         """Asks math-verify, once for the same two answers: samples of a problem repeat each other."""

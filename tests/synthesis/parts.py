@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +20,19 @@ from synthesis.retriever import Hit
 from synthesis.settings import GeneratorSettings, Settings
 from synthesis.solve import Parts
 from synthesis.tree import TreeSettings
-from synthesis.verifier import Verdict
+from synthesis.verifier import Judge, Verdict
 from tests.synthesis import solver
 
+ROOT = Path(__file__).parents[2]
 SMALL = Settings(tree=TreeSettings(rollouts=3, max_depth=4), generator=GeneratorSettings(model="solver"))
 
 
 class LiteralVerifier:
     """Equal texts are equal answers, as they are in the solver's world."""
 
-    async def check(self, gold: str, answer: str | None, *, choices: Sequence[str] | None = None) -> Verdict:
+    async def check(
+        self, gold: str, answer: str | None, *, choices: Sequence[str] | None = None, judge: Judge | None = None
+    ) -> Verdict:
         return Verdict(gold == answer, "literal")
 
 
@@ -53,6 +60,43 @@ async def small_parts(
     async with Generator([served.url], "solver", cache=calls, retries=retries) as generator:
         yield Parts(generator, WordTheorems(), LiteralVerifier(), settings, "c0ffee")  # type: ignore[arg-type]
     calls.close()
+
+
+@contextmanager
+def served(mind: solver.Mind | None = None, **server: Any) -> Iterator[solver.Solver]:
+    """A solver in a thread of its own, for a run that has an event loop of its own, in this process or another."""
+    started, ended = threading.Event(), asyncio.Event()
+    running = solver.Solver(mind, **server)
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        async with running:
+            started.set()
+            await ended.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    try:
+        assert started.wait(30)
+        yield running
+    finally:
+        loop.call_soon_threadsafe(ended.set)
+        thread.join()
+        loop.close()
+
+
+@contextmanager
+def solver_process(*options: object) -> Iterator[str]:
+    """A solver in a process of its own, with options of its command line; gives its base URL."""
+    command = [sys.executable, "-m", "tests.synthesis.solver", *map(str, options)]
+    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        yield server.stdout.readline().strip()
+    finally:
+        server.kill()
+        server.wait()
+        server.stdout.close()
 
 
 def some_problems(number: int, seed: int = 0) -> list[Problem]:

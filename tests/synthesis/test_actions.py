@@ -24,6 +24,7 @@ from synthesis.actions import (
     Reflection,
     ReflectionReason,
     Relevance,
+    SameAnswer,
     Step,
     Summary,
     TheoremQuestion,
@@ -53,6 +54,7 @@ ACTIONS: dict[str, tuple[Any, Callable[[str, list[Step], str], Prompt]]] = {
     "candidates": (Candidates(), lambda problem, steps, theorem: Candidates().prompt(problem, steps)),
     "reflection": (Reflection(), Reflection().prompt),
     "reflection_reason": (ReflectionReason(), lambda *shown: ReflectionReason().prompt(*shown, is_relevant=False)),
+    "same_answer": (SameAnswer(), lambda problem, steps, theorem: SameAnswer().prompt(problem, "4", theorem)),
     "summary": (Summary(), lambda problem, steps, theorem: Summary().prompt(theorem)),
     "theorem_question": (TheoremQuestion(), TheoremQuestion().prompt),
     "lexical_question": (LexicalQuestion(), lambda problem, steps, theorem: LexicalQuestion().prompt(theorem)),
@@ -82,7 +84,9 @@ def test_what_is_put_into_a_prompt_comes_out_as_it_is(name: str) -> None:
     _, prompt = ACTIONS[name]
     last = prompt(PROBLEM, STEPS, THEOREM).messages[-1]["content"]
     if name not in ("summary", "lexical_question"):
-        assert PROBLEM in last and STEPS[2].text in last
+        assert PROBLEM in last
+    if name not in ("summary", "lexical_question", "same_answer"):
+        assert STEPS[2].text in last
     if name not in ("thought", "completion", "candidates"):
         assert THEOREM in last
 
@@ -399,6 +403,20 @@ def test_an_empty_summary_and_one_in_latex_are_unparsable(text: str) -> None:
     assert isinstance(Summary().parse(text), Unparsable)
 
 
+# --- answers
+
+
+@pytest.mark.parametrize("text", ["Same", " same\n", "**Same**", '"Same"', "Same. Both are two thirds."])
+def test_a_judgement_of_two_answers_is_read_however_it_is_dressed(text: str) -> None:
+    assert SameAnswer().parse(text) is True
+    assert SameAnswer().parse(text.replace("Same", "Different").replace("same", "different")) is False
+
+
+@pytest.mark.parametrize("text", ["", "Same or Different?", "Same/Different", "They are the Same.", "True", "相同"])
+def test_what_is_no_judgement_is_unparsable(text: str) -> None:
+    assert isinstance(SameAnswer().parse(text), Unparsable)
+
+
 # --- questions
 
 
@@ -463,6 +481,7 @@ def test_the_examples_of_the_llmq_prompt_keep_its_rules() -> None:
 
 FRAGMENTS = st.sampled_from(
     ["Name:", "Statement:", "\n", "\n\n", "Step 2:", "\\boxed{", "\\fbox{", "{", "}", "\\", "\\\\", "$", "$$", "True"]
+    + ["Same", "Different"]
     + ["False", "Query:", "Summary:", "**", "\\frac{1}{2}", "\\begin{align}", "<name>", "…", "：", "定理", "теорема"]
     + ["مبرهنة", "\u202e", "\x00", "\r\n", "🧮", "Theorem 1", "None", "```json", '{"name": "', "\\[", "^{", " "]
 )
@@ -489,6 +508,8 @@ def test_no_answer_makes_a_parser_raise_or_give_an_empty_outcome(text: str) -> N
                 assert re.search(r"\w", sentence) and "\n" not in sentence
             case Relevance(is_relevant, None):
                 assert re.search(r"[^\W_]+", text)[0].lower() == str(is_relevant).lower()
+            case bool(is_same):
+                assert re.search(r"[^\W_]+", text)[0].lower() == ("same" if is_same else "different")
             case other:
                 pytest.fail(f"{type(action).__name__} gave {other!r}")
     check_question(text, text, text)

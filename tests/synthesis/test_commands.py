@@ -149,7 +149,7 @@ def test_bad_input_is_named_by_its_place(url, problems, tmp_path):
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text(CORPUS.read_text() * 2)
     _, error = radar("run", *run_options(url, problems, tmp_path / "run"), "--corpus", corpus, code=2)
-    assert "is there already" in error and "corpus.jsonl, line 81" in error
+    assert "is there already" in error and "corpus.jsonl:81" in error
 
 
 def test_a_folder_without_a_run_is_said_to_be_one(tmp_path):

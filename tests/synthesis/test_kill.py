@@ -1,13 +1,9 @@
 """A run killed at random moments, resumed each time, against a server whose answers repeat."""
 
-import asyncio
 import multiprocessing
 import random
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +13,7 @@ from synthesis.run import STORE_FILE, synthesize
 from synthesis.settings import GeneratorSettings
 from synthesis.store import Store
 from tests.synthesis import solver
-from tests.synthesis.parts import LiteralVerifier, WordTheorems, content, with_tree
+from tests.synthesis.parts import LiteralVerifier, WordTheorems, content, served, with_tree
 
 KILLS = 20
 PROBLEMS = 60
@@ -39,36 +35,13 @@ def go_on(folder: Path, url: str, problems: int) -> None:
     )
 
 
-@contextmanager
-def served() -> Iterator[solver.Solver]:
-    """A solver in a thread of its own, which kills don't reach."""
-    started, ended = threading.Event(), asyncio.Event()
-    server = solver.Solver(load=solver.Load(slots=16, first_token_seconds=0.01))
-    loop = asyncio.new_event_loop()
-
-    async def serve() -> None:
-        async with server:
-            started.set()
-            await ended.wait()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    try:
-        assert started.wait(30)
-        yield server
-    finally:
-        loop.call_soon_threadsafe(ended.set)
-        thread.join()
-        loop.close()
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 def test_a_run_killed_twenty_times_equals_one_that_was_not(tmp_path: Path):
     # A server that has imported all once and forks each run: seconds a kill less.
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload([__name__, "synthesis.generator"])
     moments = random.Random(0)
-    with served() as server:
+    with served(load=solver.Load(slots=16, first_token_seconds=0.01)) as server:
         lengths = []
         for _ in range(KILLS):
             process = processes.Process(target=go_on, args=(tmp_path / "killed", server.url, PROBLEMS))

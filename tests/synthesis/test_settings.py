@@ -79,7 +79,7 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     "override",
     ["seed=1", "tree.rollouts=8", "actions.thought.temperature=0.7", "reasons=true", "generator.model=other",
-     "retriever.kind=encoder", "consensus.samples=4"],
+     "retriever.kind=encoder", "consensus.samples=4", "verifier.judge=true"],
 )  # fmt: skip
 def test_what_changes_a_record_changes_the_digest(override: str):
     assert Settings.load(overrides=[override]).digest("corpus") != Settings().digest("corpus")
@@ -99,7 +99,7 @@ def test_another_corpus_and_other_prompts_change_the_digest(monkeypatch: pytest.
     before = Settings().digest("corpus")
     assert Settings().digest("another") != before
     assert set(Settings().identity()["prompts"]) == {
-        "thought", "completion", "candidates", "reflection", "reflection_reason", "summary",
+        "thought", "completion", "candidates", "reflection", "reflection_reason", "summary", "same_answer",
     }  # fmt: skip
     changed = Settings().identity() | {"prompts": {"thought": "0" * 16}}
     monkeypatch.setattr(Settings, "identity", lambda self: changed)

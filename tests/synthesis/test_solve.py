@@ -13,10 +13,12 @@ from synthesis.cache import CallCache
 from synthesis.calls import ServerError
 from synthesis.generator import Generator
 from synthesis.problems import Problem
-from synthesis.settings import ConsensusSettings, Settings
+from synthesis.report import write_report
+from synthesis.settings import ConsensusSettings, Settings, VerifierSettings
 from synthesis.solve import Parts, _seed, solve
 from synthesis.store import Record
 from synthesis.tree import Kind
+from synthesis.verifier import Verifier
 from tests.synthesis.parts import SMALL, LiteralVerifier, WordTheorems, content, small_parts, some_problems, with_tree
 from tests.synthesis.solver import Faults, Mind, Solver, truth
 
@@ -226,11 +228,77 @@ def test_without_a_gold_answer_what_enough_solutions_agree_on_stands_in_for_it(a
     assert [(node["answer"], node["reward"]) for node in completions] == [("7", 1.0)]
 
 
+JUDGED = replace(ROOT_ONLY, verifier=VerifierSettings(judge=True, deadline=20.0))
+
+
+def judged(answers: Iterable[str], settings: Settings = JUDGED, problem: Problem | None = None, **methods):
+    """A record whose completions come to these answers, compared by the real verifier, and the calls behind it.
+
+    ``GOLD`` stands for the gold answer; methods replace those of the mind.
+    """
+    problem = problem or some_problems(1)[0]
+    script = type("Judging", (Script,), methods)().says(
+        boxed(*(a.replace("GOLD", problem.answer or "") for a in answers))
+    )
+
+    async def go() -> tuple[Record, Solver, list[str]]:
+        async with Solver(script) as served, small_parts(served, settings=settings) as parts:
+            async with Verifier(deadline=settings.verifier.deadline) as verifier:
+                record = await solve(problem, replace(parts, verifier=verifier))
+            asked = [body["messages"][-1]["content"] for body in served.bodies if "Given answer:" in str(body)]
+            return record, served, asked
+
+    return asyncio.run(go())
+
+
+def test_nobody_judges_answers_by_default():
+    record, served, asked = judged(["GOLD chairs", "GOLD chairs", "GOLD chairs", "GOLD"], ROOT_ONLY)
+    (node,) = (node for node in record["nodes"] if node["kind"] == "completion")
+    assert (node["answer"], node["reward"]) == (some_problems(1)[0].answer, 1.0)
+    assert served.tally.calls["completion"] == 4 and served.tally.calls["same_answer"] == 0 and not asked
+
+
+def test_the_judge_is_asked_after_letters_and_mathematics_said_no_and_is_counted_like_any_call():
+    record, served, asked = judged(["GOLD1 chairs", "GOLD chairs"])
+    (node,) = (node for node in record["nodes"] if node["kind"] == "completion")
+    assert node["verdict"] == {"is_right": True, "how": "judge"} and node["reward"] == 1.0
+    assert served.tally.calls["same_answer"] == len(asked) == 2
+    assert record["counts"]["calls"] == served.tally.calls.total()
+    assert len(node["calls"]) == 2, "the sample's and the judge's"
+
+
+@pytest.mark.parametrize("written", ["GOLD", "\\text{GOLD}", "GOLD/1", "2 \\cdot GOLD - GOLD"])
+def test_the_judge_is_not_asked_where_letters_or_mathematics_said_yes(written):
+    record, served, asked = judged([written])
+    (node,) = (node for node in record["nodes"] if node["kind"] == "completion")
+    assert node["verdict"]["is_right"] and node["verdict"]["how"] in ("literal", "math")
+    assert served.tally.calls["same_answer"] == 0 and not asked
+
+
+def test_a_judgement_that_cannot_be_read_is_a_no_and_is_shown(tmp_path):
+    record, served, _ = judged(["GOLD chairs"] * 4, _same_answer=lambda mind, asked: "Perhaps")
+    (node,) = (node for node in record["nodes"] if node["kind"] == "completion")
+    assert node["verdict"] == {"is_right": False, "how": "unparsable"} and node["reward"] == 0.0
+    assert served.tally.calls["same_answer"] == 1, "the same question is asked once"
+    assert record["counts"]["unparsable"]["same_answer"] == 4
+    write_report([record], tmp_path)
+    assert "| Unparsable: same\\_answer | 4 |" in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
+def test_answers_that_the_judge_finds_equal_agree():
+    settings = replace(JUDGED, consensus=ConsensusSettings(samples=4))
+    problem = replace(some_problems(1)[0], answer=None)
+    record, _, asked = judged(["7 chairs", "8", "7", "7 seats", "7"], settings, problem)
+    agreed = record["consensus"]
+    assert (agreed["answer"], agreed["votes"], agreed["total"]) == ("7 chairs", 3, 4)
+    assert len(agreed["calls"]) > 4 and asked
+
+
 def test_choices_reach_the_verifier_and_the_record():
     seen = []
 
     class Noting(LiteralVerifier):
-        async def check(self, gold, answer, *, choices=None):
+        async def check(self, gold, answer, *, choices=None, judge=None):
             seen.append(choices)
             return await super().check(gold, answer)
 

@@ -172,19 +172,20 @@ def test_a_worker_that_dies_is_replaced_and_a_cancelled_question_mixes_nothing_u
 def test_the_judge_is_asked_only_after_all_others_said_no(run: Callable[..., Any]) -> None:
     asked = []
 
-    async def judge(gold: str, answer: str) -> bool:
+    async def judge(gold: str, answer: str) -> bool | None:
         asked.append((gold, answer))
-        return answer == "four"
+        return {"four": True, "five": False}.get(answer)
 
     async def main() -> list[Verdict]:
-        async with Verifier(judge=judge) as verifier:
-            pairs = [("4", "4"), ("4", "2+2"), ("B", "(C)"), ("4", None), ("4", "four"), ("4", "five")]
-            return [await verifier.check(gold, answer) for gold, answer in pairs]
+        async with Verifier(deadline=2.0) as verifier:
+            assert (await verifier.check("4", "2+2")).is_right  # the process is up
+            pairs = [("4", "4"), ("4", "2+2"), ("B", "(C)"), ("4", None), ("4", "four"), ("4", "five"), ("4", "six")]
+            return [await verifier.check(gold, answer, judge=judge) for gold, answer in [*pairs, ("4", ENDLESS)]]
 
     verdicts = run(main())
-    assert asked == [("4", "four"), ("4", "five")]
-    assert [verdict.is_right for verdict in verdicts] == [True, True, False, False, True, False]
-    assert [verdict.how for verdict in verdicts[-2:]] == ["judge", "judge"]
+    assert asked == [("4", "four"), ("4", "five"), ("4", "six"), ("4", ENDLESS)]
+    assert [verdict.is_right for verdict in verdicts] == [True, True, False, False, True, False, False, False]
+    assert [verdict.how for verdict in verdicts[-4:]] == ["judge", "judge", "unparsable", "unparsable"]
 
 
 def test_without_a_gold_answer_the_largest_group_of_equal_answers_stands_in(

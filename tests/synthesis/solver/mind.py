@@ -15,6 +15,7 @@ from importlib import resources
 from tests.synthesis.solver.world import Theorem, Truth, corpus, truth
 
 TRUE, FALSE = "True", "False"
+SAME, DIFFERENT = "Same", "Different"
 _GARBAGE = (
     "",
     "I am sorry, but I can't help with that.",
@@ -35,6 +36,7 @@ class Asked:
     problem: str
     steps: tuple[str, ...]
     theorem: str
+    answers: tuple[str, str]  # the right one and the one given, to be compared
     number: int
     draw: Callable[[str], float]  # by a label, at random in [0, 1)
 
@@ -60,7 +62,9 @@ class Mind:
     def answer(self, asked: Asked, choice: Sequence[str] = ()) -> str:
         """Returns what it writes; one of the choices, if there are any."""
         if choice:
-            return self._relevance(asked) if set(choice) == {TRUE, FALSE} else min(choice)
+            judges = {frozenset((TRUE, FALSE)): self._relevance, frozenset((SAME, DIFFERENT)): self._same_answer}
+            judge = judges.get(frozenset(choice))
+            return judge(asked) if judge else min(choice)
         if asked.draw("broken") < self.broken:
             whole = self._write(asked)
             pick = int(asked.draw("garbage") * (len(_GARBAGE) + 1))
@@ -126,6 +130,11 @@ class Mind:
         is_relevant = known is not None and theorem is not None and theorem.docno in known.theorems
         return TRUE if is_relevant != (asked.draw("label") < self.label_noise) else FALSE
 
+    def _same_answer(self, asked: Asked) -> str:
+        """Two answers are the same for it if they begin with the same number."""
+        numbers = [re.findall(r"-?\d+", text)[:1] for text in asked.answers]
+        return SAME if numbers[0] == numbers[1] else DIFFERENT
+
     def _reflection_reason(self, asked: Asked) -> str:
         return f"The theorem {asked.theorem.splitlines()[0][:80]!r} is judged by what the problem needs."
 
@@ -171,6 +180,7 @@ def read(messages: Sequence[dict[str, str]], seed: int) -> Asked:
         _section(text, "Problem"),
         tuple(step for step in steps if step.startswith(("Step ", "Known theorem: "))),
         _section(text, "Theorem"),
+        (_section(text, "Right answer"), _section(text, "Given answer")),
         int(number[1]) if number else 1,
         draw,
     )
@@ -179,7 +189,7 @@ def read(messages: Sequence[dict[str, str]], seed: int) -> Asked:
 def _section(text: str, heading: str) -> str:
     """Returns what stands under a heading, up to the next one."""
     found = re.search(
-        rf"^{heading}:\n(.*?)(?=\n\n(?:Problem|Steps so far|Theorem):\n|\n\nWrite |\n\nJudgement:|\Z)",
+        rf"^{heading}:\n(.*?)(?=\n\n(?:Problem|Steps so far|Theorem|Given answer):\n|\n\nWrite |\n\nJudgement:|\Z)",
         text,
         re.DOTALL | re.MULTILINE,
     )

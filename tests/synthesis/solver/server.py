@@ -26,6 +26,7 @@ TOKENS = {
     "completion": 320,
     "candidates": 300,
     "reflection": 1,
+    "same_answer": 1,
     "reflection_reason": 50,
     "summary": 60,
     "theorem_question": 45,

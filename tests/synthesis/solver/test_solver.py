@@ -18,6 +18,7 @@ from synthesis.actions import (
     Reasoning,
     Reflection,
     ReflectionReason,
+    SameAnswer,
     Step,
     Summary,
     TheoremQuestion,
@@ -94,6 +95,10 @@ def test_labels_are_the_truth_and_all_prompts_are_answered_in_their_form() -> No
         for theorem in corpus().values():
             label = answer(mind, Reflection().prompt(text, (), theorem.text), choice=("True", "False"))
             assert (label == "True") == (theorem.docno in known.theorems)
+        for given in (known.answer, f"{known.answer} coins", f"{known.answer}1"):
+            prompt = SameAnswer().prompt(text, known.answer, given)
+            said = answer(mind, prompt, choice=("Same", "Different"))
+            assert (said == "Same") == (given != f"{known.answer}1") and answer(mind, prompt) == said
         docno = sorted(known.theorems)[0]
         theorem = corpus()[docno]
         query = TheoremQuestion().parse(answer(mind, TheoremQuestion().prompt(text, (), theorem.text)))
