@@ -10,7 +10,7 @@ import torch
 import typer
 
 from radar_cli import Debug, framed
-from torch_radar.checkpoints import MINILM
+from torch_radar.checkpoints import MINILM, SMALL_DEFAULT
 from torch_radar.encoder import Encoder
 from training.averaging import average_adapters
 from training.data import Documents, read_examples
@@ -84,10 +84,12 @@ def _plain(recipe: Recipe, cache: Path, output: Path) -> Path:
 
 
 def _measured(held_out: HeldOut, systems: dict[str, str]) -> dict[str, dict[str, float]]:
-    """The figures of BM25 and of every system."""
+    """The figures of BM25 and of every system, each reading as much of a text as radar-mini does where it is used."""
+    limit = SMALL_DEFAULT.max_tokens
     measured = {"BM25": held_out.measured(held_out.bm25())}
     for name, checkpoint in systems.items():
-        measured[name] = held_out.measured(held_out.dense(Encoder(checkpoint, progress=True)))
+        encoder = Encoder(checkpoint, max_query_tokens=limit, max_document_tokens=limit, progress=True)
+        measured[name] = held_out.measured(held_out.dense(encoder))
     return measured
 
 
