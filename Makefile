@@ -9,8 +9,9 @@ BIN := .venv/bin
 demo: .venv/demo-ready
 	$(BIN)/radar demo
 
+# One process a core, one thread a process: two of each on one core wait for each other.
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/test-ready
 	$(BIN)/ruff check .

@@ -1,0 +1,234 @@
+"""Exact search for mteb: a corpus is encoded once, kept on disk, and searched with exclusions as masks.
+
+mteb hands a search the documents that each query may get. BRIGHT lists all but a few there, and mteb's own search then
+gathers nearly all vectors anew for every query. Here such a list becomes its complement, and one masked product
+serves all queries.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mteb._create_dataloaders import create_dataloader
+from mteb.types import PromptType
+from tqdm.auto import tqdm
+
+from mteb_radar.devices import encode_windows
+from mteb_radar.encoder import RadarEncoder
+from torch_radar.checkpoints import Checkpoint
+from torch_radar.encoder import WINDOW
+from torch_radar.vectors import VectorStore
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from mteb.abstasks.task_metadata import TaskMetadata
+    from mteb.types import CorpusDatasetType, EncodeKwargs, QueryDatasetType, RetrievalOutputType
+
+logger = logging.getLogger(__name__)
+
+_DIGEST_BYTES = 16
+
+
+class RadarSearch(RadarEncoder):
+    """A :class:`RadarEncoder` that is also mteb's ``SearchProtocol``; mteb takes it for its search.
+
+    Args:
+        model_name: See :class:`RadarEncoder`.
+        revision: See :class:`RadarEncoder`.
+        folder: Where vectors are kept, one store for each corpus; with ``None`` they go when this object goes.
+        store_dtype: "float32", which gives mteb's own scores, or "float16", which takes half the room.
+        devices: Devices that encode documents, one process each; with none or one, this process does.
+        **settings: See :class:`RadarEncoder`.
+    """
+
+    def __init__(
+        self,
+        model_name: str | Path | Checkpoint,
+        revision: str | None = None,
+        *,
+        folder: str | Path | None = None,
+        store_dtype: str = "float32",
+        devices: Sequence[str] = (),
+        **settings: Any,
+    ) -> None:
+        if devices:
+            settings.setdefault("device", devices[0])
+        super().__init__(model_name, revision, **settings)
+        if folder is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="radar-mteb-")
+            folder = self._temporary.name
+        self.folder = Path(folder)
+        self.store_dtype = store_dtype
+        self.devices = tuple(devices)
+        self.store: VectorStore | None = None
+        self.docnos: list[str] = []
+
+    def index(
+        self,
+        corpus: CorpusDatasetType,
+        *,
+        task_metadata: TaskMetadata,
+        hf_split: str,
+        hf_subset: str,
+        encode_kwargs: EncodeKwargs,
+        num_proc: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Encodes a corpus, unless the folder has its vectors; goes on where a killed run stopped.
+
+        Raises:
+            ValueError: Two documents share an id and differ.
+        """
+        documents = create_dataloader(
+            corpus, task_metadata=task_metadata, prompt_type=PromptType.document, num_proc=num_proc
+        ).dataset
+        places, digest = _survey(documents, task_metadata.name)
+        self.docnos = sorted(places)
+        self.store = self._store(digest)
+        missing = range(len(self.store), len(self.docnos), WINDOW)
+        if missing:
+            logger.info("encoding %d documents of %s", len(self.docnos) - missing.start, task_metadata.name)
+        vectors = encode_windows(self.encoder, self._windows(documents, places, missing), self.devices)
+        bar = tqdm(missing, desc=f"encoding {task_metadata.name}", unit=" windows", disable=not self.encoder.progress)
+        for start, rows in zip(bar, vectors, strict=True):
+            self.store.append(self.docnos[start : start + WINDOW], rows)
+        if not self.store.is_complete:
+            self.store.complete()
+
+    def search(
+        self,
+        queries: QueryDatasetType,
+        *,
+        task_metadata: TaskMetadata,
+        hf_split: str,
+        hf_subset: str,
+        top_k: int,
+        encode_kwargs: EncodeKwargs,
+        top_ranked: Mapping[str, Sequence[str]] | None = None,
+        num_proc: int | None = None,
+        **kwargs: Any,
+    ) -> RetrievalOutputType:
+        """Ranks the indexed corpus for queries.
+
+        Args:
+            queries: Columns ``id`` and ``text``.
+            task_metadata: Whose instruction the queries get.
+            hf_split: Split of the task.
+            hf_subset: Subset of the task.
+            top_k: The most documents of a query.
+            encode_kwargs: What mteb gives an encoder.
+            top_ranked: For each query the only documents it may get; a query that it lacks gets none.
+            num_proc: Processes that prepare texts.
+            **kwargs: Unused.
+
+        Returns:
+            For each query id its documents and their cosines, best first.
+
+        Raises:
+            ValueError: No corpus was indexed, or ``top_ranked`` names a document that it lacks.
+        """
+        if self.store is None:
+            raise ValueError("no corpus is indexed: call index() first")
+        loader = create_dataloader(
+            queries, task_metadata=task_metadata, prompt_type=PromptType.query, num_proc=num_proc
+        )
+        vectors = self.encode(
+            loader,
+            task_metadata=task_metadata,
+            hf_split=hf_split,
+            hf_subset=hf_subset,
+            prompt_type=PromptType.query,
+            **encode_kwargs,
+        )
+        qids = list(queries["id"])
+        exclude, candidates = masks(qids, self.docnos, top_ranked)
+        device = str(self.encoder.device) if self.encoder.device.type == "cuda" else None
+        hits = self.store.search(vectors, top_k, exclude=exclude, candidates=candidates, device=device)
+        return {
+            qid: {self.docnos[row]: score for row, score in zip(rows, scores, strict=True) if row >= 0}
+            for qid, rows, scores in zip(qids, hits.rows.tolist(), hits.scores.tolist(), strict=True)
+        }
+
+    def _store(self, corpus: str) -> VectorStore:
+        """The store of a corpus with this model's vectors, new or as far as it came."""
+        settings = self.encoder.document_settings() | {"corpus": corpus, "dtype": str(self.encoder.dtype)}
+        digest = _hex(json.dumps(settings | {"store": self.store_dtype}, sort_keys=True).encode())
+        path = self.folder / digest
+        if VectorStore.exists(path):
+            return VectorStore.open(path)
+        return VectorStore.create(path, dimension=self.encoder.dimension, settings=settings, dtype=self.store_dtype)
+
+    def _windows(self, documents: Dataset, places: Mapping[str, int], starts: Sequence[int]) -> Iterator[list[str]]:
+        for start in starts:
+            rows = [places[docno] for docno in self.docnos[start : start + WINDOW]]
+            yield list(documents.select(rows)["text"])
+
+
+def masks(
+    qids: Sequence[str], docnos: Sequence[str], top_ranked: Mapping[str, Sequence[str]] | None
+) -> tuple[list[list[str] | None] | None, list[list[str] | None] | None]:
+    """Turns mteb's lists of the documents that each query may get into what a store is searched with.
+
+    Args:
+        qids: Query ids.
+        docnos: All documents of the corpus.
+        top_ranked: The documents that each query may get, or ``None`` for no restriction.
+
+    Returns:
+        Documents to leave out and documents to keep to, for each query one of the two or neither: whichever is shorter.
+
+    Raises:
+        ValueError: A list names a document that the corpus lacks.
+    """
+    if top_ranked is None:
+        return None, None
+    everything = set(docnos)
+    exclude: list[list[str] | None] = []
+    candidates: list[list[str] | None] = []
+    for qid in qids:
+        allowed = top_ranked.get(qid, [])
+        if 2 * len(allowed) > len(everything):
+            left_out = everything.difference(allowed)
+            is_known = len(everything) - len(left_out) == len(allowed) or everything.issuperset(allowed)
+            exclude.append(sorted(left_out))
+            candidates.append(None)
+        else:
+            is_known = everything.issuperset(allowed)
+            exclude.append(None)
+            candidates.append(list(allowed))
+        if not is_known:
+            stranger = min(set(allowed) - everything)
+            raise ValueError(f"query {qid!r} may get document {stranger!r}, which the corpus lacks")
+    return exclude, candidates
+
+
+def _survey(documents: Dataset, task: str) -> tuple[dict[str, int], str]:
+    """The place of each document, and a digest of the corpus that does not depend on their order."""
+    places: dict[str, int] = {}
+    digests: dict[str, int] = {}
+    for start in range(0, len(documents), WINDOW):
+        window = documents[start : start + WINDOW]
+        for place, (docno, text) in enumerate(zip(window["id"], window["text"], strict=True), start):
+            digest = int.from_bytes(_digest(json.dumps([docno, text]).encode()), "big")
+            if digests.setdefault(docno, digest) != digest:
+                raise ValueError(f"{task} has two documents with the id {docno!r}: give each its own")
+            places.setdefault(docno, place)
+    total = sum(digests.values()) % (1 << 8 * _DIGEST_BYTES)
+    return places, total.to_bytes(_DIGEST_BYTES, "big").hex()
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()
+
+
+def _hex(content: bytes) -> str:
+    return _digest(content).hex()
+
+
+__all__ = ["RadarSearch", "masks"]
