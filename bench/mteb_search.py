@@ -121,7 +121,6 @@ def _radar(arguments: argparse.Namespace, folder: str) -> Any:
             self.folder, self.store_dtype, self.devices, self.store = Path(folder), "float32", (), None
             self.encoder = SimpleNamespace(
                 document_settings=lambda: {"vectors": "given"},
-                dimension=arguments.dimension,
                 dtype=torch.float32,
                 device=torch.device("cpu"),
                 progress=False,

@@ -20,6 +20,13 @@ app = typer.Typer()
 mteb_app = typer.Typer(name="mteb", help="Run, rerank, report and submit MTEB's benchmarks.", no_args_is_help=True)
 app.add_typer(mteb_app)
 
+
+def _one(device: str | None) -> str | None:
+    if device is not None and "," in device:
+        raise typer.BadParameter("this runs on one device: name one")
+    return device
+
+
 Model = Annotated[
     str | None,
     typer.Option("--model", "-m", help="A Raderspace name, a folder, else a small default.", show_default=False),
@@ -39,6 +46,7 @@ Output = Annotated[Path, typer.Option(help="Folder of results, rankings and vect
 Devices = Annotated[
     str | None, typer.Option("--device", help="cuda:0, or cuda:0,cuda:1 for one process each.", show_default=False)
 ]
+Device = Annotated[str | None, typer.Option(help="Such as cuda:0; one.", callback=_one, show_default=False)]
 Dtype = Annotated[
     str | None, typer.Option(help="float32, bfloat16 or float16; else what suits the device.", show_default=False)
 ]
@@ -74,18 +82,25 @@ def run(
     """
     _require(model, rankings)
     from mteb_radar import RankingFiles, load_model
+    from mteb_radar.reranker import require_candidates
     from mteb_radar.running import VECTORS, run_tasks
+    from torch_radar.checkpoints import resolve
 
     chosen = _tasks(benchmark, task, local, split)
     if rankings is not None:
-        return _as_text(run_tasks(RankingFiles(rankings, name), chosen, output, progress=note), json_)
+        return _as_text(chosen, run_tasks(RankingFiles(rankings, name), chosen, output, progress=note), json_)
+    if resolve(model).kind == "reranker":  # said before its weights are fetched
+        for each in chosen:
+            require_candidates(each.metadata)
+        if instruction is not None:
+            raise ValueError("a reranker reads no instruction: leave --instruction out")
     settings: dict[str, Any] = {"dtype": dtype, "progress": True}
     if instruction is not None:
         settings["instruction"] = instruction
     devices = tuple(device.split(",")) if device else ()
     loaded = load_model(model, revision, folder=output / VECTORS, devices=devices, **settings)
     note(f"model: {loaded.mteb_model_meta.name} at {loaded.mteb_model_meta.revision}")
-    return _as_text(run_tasks(loaded, chosen, output, progress=note), json_)
+    return _as_text(chosen, run_tasks(loaded, chosen, output, progress=note), json_)
 
 
 @mteb_app.command()
@@ -100,7 +115,7 @@ def rerank(
     top_k: Annotated[int, typer.Option(min=1, help="Documents of each query to rerank.")] = 100,
     output: Output = OUTPUT,
     revision: Revision = None,
-    device: Devices = None,
+    device: Device = None,
     dtype: Dtype = None,
     json_: Json = False,
     debug: Debug = False,
@@ -113,7 +128,7 @@ def rerank(
     chosen = _tasks(benchmark, task, local, split)
     loaded = RadarReranker(model, revision, device=device, dtype=dtype, progress=True)
     note(f"model: {loaded.mteb_model_meta.name} at {loaded.mteb_model_meta.revision}")
-    return _as_text(rerank_tasks(loaded, chosen, rankings, output, top_k=top_k, progress=note), json_)
+    return _as_text(chosen, rerank_tasks(loaded, chosen, rankings, output, top_k=top_k, progress=note), json_)
 
 
 @mteb_app.command()
@@ -160,6 +175,8 @@ def prepare_submission(
     from mteb_radar.submission import prepare
 
     made = prepare(choose(read_results(results), model, revision), output)
+    if made.left_out:
+        note(f"left out, as mteb has no such task: {', '.join(made.left_out)}")
     todo = "".join(f"\n- {step}" for step in made.left_to_do)
     return f"{made.folder}: {len(made.files)} files\n\nLeft to do:{todo}"
 
@@ -168,7 +185,7 @@ def prepare_submission(
 @framed
 def mock(
     model: Model = None,
-    device: Devices = None,
+    device: Device = None,
     dtype: Dtype = None,
     debug: Debug = False,
 ) -> str:
@@ -188,7 +205,10 @@ def mock(
     return f"{ran.model_name}: {len(status)}/{len(status)} mock tasks passed"
 
 
-@mteb_app.command("cli", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@mteb_app.command(
+    "cli",  # --help too is for mteb
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
 def cli(context: typer.Context) -> None:
     """Run mteb's own command line, with RaDeR's models in its registry: radar mteb cli available-tasks."""
     _require(None, None)
@@ -216,23 +236,30 @@ def _require(model: str | None, rankings: Path | None) -> None:
 def _tasks(benchmarks: list[str], names: list[str], local: list[Path], splits: list[str]) -> "list[AbsTaskRetrieval]":
     """The tasks that were asked for, each once."""
     from mteb_radar.local import choice_task, local_benchmark
-    from mteb_radar.tasks import find_benchmark, find_task, with_splits
+    from mteb_radar.tasks import find_benchmark, find_task, those_with_splits, with_splits
 
-    found: list[Any] = [task for name in benchmarks for task in find_benchmark(name).tasks]
-    found += [find_task(name) for name in names]
+    found: list[Any] = []
+    for name in benchmarks:
+        found += those_with_splits(find_benchmark(name).tasks, splits)
+    found += [with_splits(find_task(name), splits) for name in names]
     for path in local:
-        found += [choice_task(path)] if path.suffix == ".csv" else local_benchmark(path).tasks
+        tasks = [choice_task(path)] if path.suffix == ".csv" else local_benchmark(path).tasks
+        found += those_with_splits(tasks, splits)
     if not found:
         raise ValueError("nothing to run: name a --benchmark, a --task or a --local folder")
     if twice := {task.metadata.name for task in found if sum(t.metadata.name == task.metadata.name for t in found) > 1}:
         raise ValueError(f"{min(twice)} is asked for twice: name it once")
-    return [with_splits(task, splits) for task in found]
+    return found
 
 
-def _as_text(results: "list[TaskResult]", as_json: bool) -> str:
+def _as_text(tasks: "list[AbsTaskRetrieval]", results: "list[TaskResult]", as_json: bool) -> str:
+    """The main scores, and their mean for each measure."""
     scores = {result.task_name: float(result.get_score()) for result in results}
     if as_json:
         return json.dumps(scores, indent=2)
-    width = max(map(len, scores))
-    lines = [f"{name:<{width}}  {100 * score:6.2f}" for name, score in scores.items()]
-    return "\n".join([*lines, f"{'mean':<{width}}  {100 * sum(scores.values()) / len(scores):6.2f}"])
+    lines = dict(scores)
+    for measure in sorted({task.metadata.main_score for task in tasks}):
+        values = [scores[task.metadata.name] for task in tasks if task.metadata.main_score == measure]
+        lines[f"mean {measure}"] = sum(values) / len(values)
+    width = max(map(len, lines))
+    return "\n".join(f"{name:<{width}}  {100 * score:6.2f}" for name, score in lines.items())

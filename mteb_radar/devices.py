@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack
 from multiprocessing import get_context
 from typing import Any
 
@@ -16,7 +15,9 @@ from torch_radar.encoder import Encoder
 _encoder: Encoder | None = None  # of a worker process
 
 
-def encode_windows(encoder: Encoder, windows: Iterable[list[str]], devices: Sequence[str] = ()) -> Iterator[np.ndarray]:
+def encode_windows(
+    encoder: Encoder, windows: Iterable[list[str]], devices: Sequence[str] = ()
+) -> Generator[np.ndarray, None, None]:
     """Encodes windows of documents, in order.
 
     A window meets the same batches on any number of devices, so the vectors don't depend on how many there are.
@@ -42,20 +43,22 @@ def encode_windows(encoder: Encoder, windows: Iterable[list[str]], devices: Sequ
         "batch_tokens": encoder.batch_tokens,
     }
     context = get_context("spawn")  # CUDA does not survive a fork
-    with ExitStack() as stack:
-        workers = [
-            stack.enter_context(
-                ProcessPoolExecutor(1, mp_context=context, initializer=_load, initargs=(settings, device))
-            )
-            for device in devices
-        ]
-        waiting: deque[Future[np.ndarray]] = deque()
+    workers = [
+        ProcessPoolExecutor(1, mp_context=context, initializer=_load, initargs=(settings, device)) for device in devices
+    ]
+    waiting: deque[Future[np.ndarray]] = deque()
+    try:
         for number, texts in enumerate(windows):
             waiting.append(workers[number % len(workers)].submit(_encode, texts))
             if len(waiting) > 2 * len(workers):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    finally:
+        for worker in workers:
+            worker.shutdown(wait=False, cancel_futures=True)  # after an error, windows are waiting
+        for worker in workers:
+            worker.shutdown()
 
 
 def _load(settings: dict[str, Any], device: str) -> None:

@@ -10,7 +10,7 @@ from mteb.models.abs_encoder import AbsEncoder
 from mteb.types import PromptType
 
 from mteb_radar import models
-from mteb_radar.facts import checkpoint_of, describe
+from mteb_radar.facts import changed_settings, checkpoint_of, describe
 from torch_radar.checkpoints import Checkpoint
 from torch_radar.encoder import Encoder
 from torch_radar.templates import TextTemplate
@@ -70,15 +70,13 @@ class RadarEncoder(AbsEncoder):
             progress=progress,
         )
         self.instruction = instruction
-        settings = {
-            "dtype": dtype,
-            "template": self.encoder.template.name if template is not None else None,
-            # a folder is named after it, and a line break has no place there
-            "instruction": None if instruction is None else " ".join(instruction.split()),
-            "max_query_tokens": max_query_tokens,
-            "max_document_tokens": max_document_tokens,
-        }
-        changed = {name: value for name, value in settings.items() if value is not None}
+        changed = changed_settings(
+            self.encoder.model,
+            None if template is None else self.encoder.template,
+            instruction,
+            max_query_tokens=max_query_tokens,
+            max_document_tokens=max_document_tokens,
+        )
         self.mteb_model_meta = describe(self.encoder.model, changed)
 
     def encode(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +14,14 @@ from mteb.models.model_meta import ModelMeta, ScoringFunction
 
 from mteb_radar import models
 from torch_radar.checkpoints import CHECKPOINTS, RADAR_JSON, Checkpoint, Kind, resolve
-from torch_radar.loading import LazyModel, weights_folder
+from torch_radar.loading import LazyModel, choose_dtype, weights_folder
+from torch_radar.templates import PairTemplate, TextTemplate
 
 METAS: dict[str, ModelMeta] = {
     str(meta.name): meta for meta in vars(models).values() if isinstance(meta, ModelMeta) and meta.name
 }
 """Metadata of the released checkpoints, by name."""
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def checkpoint_of(name: str | Path | Checkpoint, revision: str | None, kind: Kind) -> Checkpoint:
@@ -34,6 +39,28 @@ def checkpoint_of(name: str | Path | Checkpoint, revision: str | None, kind: Kin
     return replace(checkpoint, revision=revision) if revision is not None else checkpoint
 
 
+def changed_settings(
+    model: LazyModel, template: TextTemplate | PairTemplate | None, instruction: str | None = None, **limits: int | None
+) -> dict[str, Any]:
+    """Returns what differs from the checkpoint's own settings, in a form that names a folder.
+
+    Texts have a digest behind them: such a name has no line breaks and few punctuation marks.
+    """
+    settings: dict[str, Any] = dict(limits)
+    if model.dtype != choose_dtype(model.device):
+        settings["dtype"] = str(model.dtype).removeprefix("torch.")
+    if template is not None:
+        settings["template"] = _named(template.name, json.dumps(asdict(template), sort_keys=True))
+    if instruction is not None:
+        settings["instruction"] = _named(instruction, instruction)
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def with_settings(meta: ModelMeta, changed: Mapping[str, Any]) -> ModelMeta:
+    """Returns metadata with more changed settings, so that mteb keeps the results apart."""
+    return meta.model_copy(update={"experiment_kwargs": dict(meta.experiment_kwargs or {}) | dict(changed)})
+
+
 def describe(model: LazyModel, changed: Mapping[str, Any]) -> ModelMeta:
     """Returns the metadata of a model.
 
@@ -47,7 +74,9 @@ def describe(model: LazyModel, changed: Mapping[str, Any]) -> ModelMeta:
     """
     checkpoint = model.checkpoint
     known = METAS.get(checkpoint.name) or _released_folder(checkpoint)
-    revision = checkpoint.revision or _commit(checkpoint) or f"weights-{model.weights_digest()}"
+    revision = checkpoint.revision or ""
+    if not COMMIT.fullmatch(revision):  # a branch moves
+        revision = _commit(checkpoint) or revision or f"weights-{model.weights_digest()}"
     if known is not None:
         return known.model_copy(update={"revision": revision, "experiment_kwargs": dict(changed) or None})
     packaged = checkpoint.name in CHECKPOINTS
@@ -85,4 +114,8 @@ def _released_folder(checkpoint: Checkpoint) -> ModelMeta | None:
 def _commit(checkpoint: Checkpoint) -> str | None:
     """The commit of weights that lie in the hub's cache, which keeps them in a folder of that name."""
     folder = weights_folder(checkpoint.name, checkpoint.revision)
-    return folder.name if folder.parent.name == "snapshots" else None
+    return folder.name if folder.parent.name == "snapshots" and COMMIT.fullmatch(folder.name) else None
+
+
+def _named(text: str, content: str) -> str:
+    return f"{' '.join(text.split())} {hashlib.blake2b(content.encode(), digest_size=4).hexdigest()}".strip()

@@ -66,13 +66,16 @@ def local_task(folder: str | Path, *, name: str | None = None, long: bool = Fals
         qid, query = _field(examples_path, line, record, "id"), _field(examples_path, line, record, "query")
         if qid in queries:
             raise ValueError(f"{examples_path}:{line}: the id {qid!r} occurs twice")
-        gold = record.get(gold_field)
-        if not isinstance(gold, list) or not gold:
-            raise ValueError(f"{examples_path}:{line}: {gold_field} is {gold!r}, and a list of document ids is needed")
-        if unknown := [docno for docno in gold if docno not in documents]:
-            raise ValueError(f"{examples_path}:{line}: document {unknown[0]!r} is not in {documents_path}")
+        gold = _docnos(examples_path, line, record, gold_field)
+        if not gold:
+            raise ValueError(f"{examples_path}:{line}: {gold_field} is empty, and a list of document ids is needed")
+        left_out = _docnos(examples_path, line, record, "excluded_ids") if record.get("excluded_ids") else []
+        excluded[qid] = {docno for docno in left_out if docno != "N/A"}
+        # what a query excludes are passages, also where long documents are retrieved
+        for docno in gold if long else [*gold, *sorted(excluded[qid])]:
+            if docno not in documents:
+                raise ValueError(f"{examples_path}:{line}: document {docno!r} is not in {documents_path}")
         queries[qid], relevant[qid] = query, dict.fromkeys(gold, 1)
-        excluded[qid] = {docno for docno in record.get("excluded_ids") or () if docno != "N/A"}
     if not queries:
         raise ValueError(f"{examples_path} has no example")
     top_ranked = None
@@ -118,23 +121,27 @@ def choice_task(path: str | Path, *, name: str | None = None) -> LocalRetrieval:
         name: Name of the task; ``None`` is the file's.
 
     Raises:
-        ValueError: A row is broken; the message has its number.
+        ValueError: A row is broken (the message has its number), or there is none.
     """
     path = Path(path)
     docnos: dict[str, str] = {}
     queries: dict[str, str] = {}
     relevant: dict[str, dict[str, int]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for number, row in enumerate(csv.DictReader(file), start=1):
-            try:
-                choices = ast.literal_eval(row["documents"])  # reads a literal, runs nothing
-                chosen = [docnos.setdefault(choice.strip(), f"c{len(docnos)}") for choice in choices]
-                query, gold = row["queries"], chosen[int(row["labels"])]
-            except (KeyError, ValueError, SyntaxError, IndexError, TypeError, AttributeError) as error:
-                raise ValueError(
-                    f"{path}, row {number}: needs queries, documents (a list of strings) and labels (a place in it)"
-                ) from error
-            queries[f"q{number}"], relevant[f"q{number}"] = query, {gold: 1}
+    for number, row in enumerate(_rows(path), start=1):
+        try:
+            choices = ast.literal_eval(row["documents"])  # reads a literal, runs nothing
+            label = int(row["labels"])
+            if not isinstance(choices, list) or label < 0:
+                raise ValueError(row["labels"])
+            chosen = [docnos.setdefault(choice.strip(), f"c{len(docnos)}") for choice in choices]
+            query, gold = row["queries"], chosen[label]
+        except (KeyError, ValueError, SyntaxError, IndexError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{path}, row {number}: needs queries, documents (a list of strings) and labels (a place in it)"
+            ) from error
+        queries[f"q{number}"], relevant[f"q{number}"] = query, {gold: 1}
+    if not queries:
+        raise ValueError(f"{path} has no row")
     documents = {docno: text for text, docno in docnos.items()}
     metadata = _metadata(name or path.stem, "test", "ndcg_at_10", f"Multiple choice, from {path.name}.", _digest(path))
     return LocalRetrieval(metadata, _split(documents, queries, relevant, None))
@@ -178,6 +185,15 @@ def _existing(folder: Path, name: str) -> Path:
     return path
 
 
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        try:
+            yield from rows
+        except csv.Error as error:
+            raise ValueError(f"{path}:{rows.line_num + 1}: {error}") from error
+
+
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
     with opened as file:
@@ -197,6 +213,13 @@ def _field(path: Path, number: int, record: Mapping[str, Any], field: str) -> st
     value = record.get(field)
     if not isinstance(value, str):
         raise ValueError(f"{path}:{number}: {field} is {value!r}, and a string is needed")
+    return value
+
+
+def _docnos(path: Path, number: int, record: Mapping[str, Any], field: str) -> list[str]:
+    value = record.get(field)
+    if not isinstance(value, list) or not all(isinstance(docno, str) for docno in value):
+        raise ValueError(f"{path}:{number}: {field} is {value!r}, and a list of document ids is needed")
     return value
 
 

@@ -256,7 +256,10 @@ def _load(
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, name, revision=revision, use_safetensors=True).merge_and_unload()
-    model = model.to(device=device, dtype=getattr(torch, dtype)).eval()
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(getattr(torch, dtype))
+    # Buffers keep their precision: rotary frequencies rounded to bfloat16 turn every vector past a few hundred tokens.
+    model = model.to(device).eval()
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
     except (OSError, ValueError):

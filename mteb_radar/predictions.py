@@ -36,16 +36,23 @@ class Rankings:
     Raises:
         FileNotFoundError: It is not there.
         ValueError: It is half-written, or a line of it is broken.
+
+    Attributes:
+        path: The file.
+        maker: What mteb wrote of the model that made them; empty for a TREC run.
+        name: Name of that model, or else of the file's folder.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not self.path.is_file():
             raise FileNotFoundError(f"there are no rankings at {self.path}: run a retriever on the task first")
+        self.maker: dict[str, Any] = {}
         if self.path.suffix == ".json":
             self._by_subset, self.maker = _read_json(self.path)
         else:
-            self._by_subset, self.maker = _read_trec(self.path), {"model_name": self.path.stem, "revision": None}
+            self._by_subset = _read_trec(self.path)
+        self.name = str(self.maker.get("model_name") or self.path.resolve().parent.name)
 
     @classmethod
     def find(cls, folder: str | Path, task: str) -> Rankings:
@@ -70,6 +77,14 @@ class Rankings:
         return found
 
 
+def folder_digest(folder: Path) -> str:
+    """Returns a digest of all rankings in a folder."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(folder.glob("*_predictions.json")) + sorted(folder.glob("*.trec")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
 def as_reranking(task: AbsTaskRetrieval, rankings: Rankings, top_k: int) -> AbsTaskRetrieval:
     """Makes a task one of reranking the first ``top_k`` documents of each query.
 
@@ -77,7 +92,7 @@ def as_reranking(task: AbsTaskRetrieval, rankings: Rankings, top_k: int) -> AbsT
     conversion fails on tasks that hold their data in its older layout, as BRIGHT's do; here they are converted before.
 
     Args:
-        task: A retrieval task; it is changed.
+        task: A retrieval task; it is changed, and of the type Reranking from then on.
         rankings: Of its first stage.
         top_k: Documents of each query.
 
@@ -102,7 +117,9 @@ def as_reranking(task: AbsTaskRetrieval, rankings: Rankings, top_k: int) -> AbsT
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / task.prediction_file_name
         path.write_text(json.dumps(first), encoding="utf-8")
-        return task.convert_to_reranking(path, top_k=top_k)
+        task.convert_to_reranking(path, top_k=top_k)
+    task.metadata = task.metadata.model_copy(update={"type": "Reranking"})
+    return task
 
 
 class RankingFiles:
@@ -123,14 +140,11 @@ class RankingFiles:
             raise FileNotFoundError(f"{self.folder} is no folder of rankings")
         if "/" not in name:
             raise ValueError(f"a model of mteb has a slash in its name: call it local/{name}")
-        digest = hashlib.blake2b(digest_size=16)
-        for path in sorted(self.folder.glob("*_predictions.json")) + sorted(self.folder.glob("*.trec")):
-            digest.update(path.name.encode() + path.read_bytes())
         self.corpus: frozenset[str] = frozenset()
         self.mteb_model_meta = ModelMeta(
             loader=None,
             name=name,
-            revision=f"rankings-{digest.hexdigest()}",
+            revision=f"rankings-{folder_digest(self.folder)}",
             release_date=None,
             languages=["eng-Latn"],
             n_parameters=None,
@@ -208,7 +222,7 @@ def _best(
 def _read_json(path: Path) -> tuple[dict[str, dict[str, Ranking]], dict[str, Any]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        maker = content.pop(_MAKER)
+        maker = dict(content.pop(_MAKER))
         for splits in content.values():
             for split, ranking in splits.items():
                 for qid, scores in ranking.items():

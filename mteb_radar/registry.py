@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
+from mteb.models.model_meta import ModelMeta
 
 from mteb_radar.facts import METAS
 from mteb_radar.reranker import RadarReranker
@@ -39,6 +40,23 @@ def load_model(
     return RadarReranker(checkpoint, revision, **settings)
 
 
+class RegisteredMeta(ModelMeta):
+    """Metadata whose models keep what was seen when they were made: the commit, and the changed settings.
+
+    mteb would put the metadata from before in its place.
+    """
+
+    def load_model(self, device: str | None = None, *, embed_dim: int | None = None, **settings: Any) -> Any:
+        """Returns the model.
+
+        Raises:
+            ValueError: It has vectors of another size.
+        """
+        if embed_dim not in (None, self.embed_dim):
+            raise ValueError(f"{self.name} has vectors of {self.embed_dim} values, not {embed_dim}")
+        return self.loader(self.name, revision=self.revision, device=device, **settings)
+
+
 def register() -> None:
     """Puts the released checkpoints into mteb's registry, behind this room's fast classes.
 
@@ -49,12 +67,9 @@ def register() -> None:
 
     for name, meta in METAS.items():
         loader = RadarReranker if meta.is_cross_encoder else RadarSearch
-        update: dict[str, Any] = {
-            "loader": loader,
-            "loader_kwargs": {},
-            "revision": meta.revision or _cached_commit(name),
-        }
-        MODEL_REGISTRY[name] = meta.model_copy(update=update)
+        fields = {field: getattr(meta, field) for field in ModelMeta.model_fields}
+        fields |= {"loader": loader, "loader_kwargs": {}, "revision": meta.revision or _cached_commit(name)}
+        MODEL_REGISTRY[name] = RegisteredMeta(**fields)
 
 
 def _cached_commit(name: str) -> str | None:

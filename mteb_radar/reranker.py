@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mteb_radar.facts import checkpoint_of, describe
+from mteb_radar.facts import changed_settings, checkpoint_of, describe
 from torch_radar.checkpoints import Checkpoint
 from torch_radar.reranker import Reranker
 from torch_radar.templates import PairTemplate
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
     from mteb.types import BatchedInput, PromptType
     from torch.utils.data import DataLoader
-
-MOST_DOCUMENTS = 1000
-"""Documents of one query: as deep as any first stage, far below a corpus."""
 
 
 class RadarReranker:
@@ -33,7 +29,6 @@ class RadarReranker:
         template: Another pair form than the checkpoint's own.
         max_tokens: The most tokens of a pair, if not the checkpoint's own limit.
         batch_tokens: Padded tokens of a batch; it changes speed and memory alone.
-        most_documents: The most documents of one query; a task with more is refused before anything is scored.
         progress: Whether to show a progress bar.
 
     Raises:
@@ -51,7 +46,6 @@ class RadarReranker:
         template: str | PairTemplate | None = None,
         max_tokens: int | None = None,
         batch_tokens: int | None = None,
-        most_documents: int = MOST_DOCUMENTS,
         progress: bool = False,
     ) -> None:
         self.reranker = Reranker(
@@ -63,13 +57,9 @@ class RadarReranker:
             batch_tokens=batch_tokens,
             progress=progress,
         )
-        self.most_documents = most_documents
-        settings = {
-            "dtype": dtype,
-            "template": self.reranker.template.name if template is not None else None,
-            "max_tokens": max_tokens,
-        }
-        changed = {name: value for name, value in settings.items() if value is not None}
+        changed = changed_settings(
+            self.reranker.model, None if template is None else self.reranker.template, max_tokens=max_tokens
+        )
         self.mteb_model_meta = describe(self.reranker.model, changed)
 
     def predict(
@@ -88,7 +78,7 @@ class RadarReranker:
         Args:
             inputs1: Queries, one for each pair.
             inputs2: Documents, one for each pair.
-            task_metadata: Whose name an error says.
+            task_metadata: Of the task: whether it gives each query a few documents.
             hf_split: Unused.
             hf_subset: Unused.
             prompt_type: Unused.
@@ -98,19 +88,24 @@ class RadarReranker:
             float32 (n,) logits, in input order.
 
         Raises:
-            ValueError: A query has more documents than a first stage would give it.
+            ValueError: See :func:`require_candidates`.
         """
-        queries: list[str] = []
-        pairs_of: Counter[str] = Counter()
-        for batch in inputs1:
-            queries += batch["text"]
-            pairs_of.update(batch["text"])
-            query, count = pairs_of.most_common(1)[0]
-            if count > self.most_documents:
-                raise ValueError(
-                    f"{task_metadata.name} has more than {self.most_documents} documents for the query {query[:60]!r}: "
-                    "a cross-encoder would read the corpus once for each query. BRIGHT lists all documents but the "
-                    "excluded ones there; rerank the predictions of a retriever instead (radar mteb rerank)"
-                )
+        require_candidates(task_metadata)
+        queries = [text for batch in inputs1 for text in batch["text"]]
         documents = [text for batch in inputs2 for text in batch["text"]]
         return self.reranker.score(zip(queries, documents, strict=True))
+
+
+def require_candidates(task: TaskMetadata) -> None:
+    """Refuses a retrieval task: a cross-encoder would read its corpus once for each query.
+
+    BRIGHT's tasks are some, and list for each query all documents but the excluded ones.
+
+    Raises:
+        ValueError: It is a retrieval task that :func:`mteb_radar.as_reranking` has not prepared.
+    """
+    if task.type == "Retrieval":
+        raise ValueError(
+            f"{task.name} is a retrieval task, and a cross-encoder would read its corpus once for each query: rerank a "
+            "retriever's rankings instead (radar mteb rerank, or mteb_radar.as_reranking)"
+        )

@@ -22,12 +22,14 @@ class ModelResults:
         name: Name of the model.
         revision: Its revision.
         tasks: The results, by name of the task.
+        is_experiment: Whether it ran with settings of its own, which mteb keeps in a folder named experiments.
     """
 
     folder: Path
     name: str
     revision: str
     tasks: dict[str, TaskResult]
+    is_experiment: bool = False
 
 
 def read_results(folder: str | Path) -> list[ModelResults]:
@@ -61,7 +63,7 @@ def choose(results: list[ModelResults], model: str | None, revision: str | None)
 
 
 def _revisions(folder: Path) -> Iterator[Path]:
-    """The folders with results: each holds model_meta.json, or is two below one named results."""
+    """The folders that hold model_meta.json."""
     for meta in sorted(folder.rglob(META_FILE)):
         yield meta.parent
 
@@ -69,7 +71,7 @@ def _revisions(folder: Path) -> Iterator[Path]:
 def _read(folder: Path) -> ModelResults:
     meta = _json(folder / META_FILE)
     name, revision = meta.get("name"), meta.get("revision") or folder.name
-    is_experiment = "experiments" in folder.parts
+    is_experiment = folder.parent.name == "experiments"
     if not is_experiment and revision != folder.name:
         raise ValueError(
             f"{folder} is named after another revision than its {META_FILE} says ({revision}): results of two "
@@ -78,14 +80,19 @@ def _read(folder: Path) -> ModelResults:
     tasks = {}
     for path in sorted(folder.glob("*.json")):
         if path.name != META_FILE:
-            result = _task_result(path)
+            result = read_task_result(path)
             tasks[result.task_name] = result
     if is_experiment:
         name = f"{name} ({folder.name})"
-    return ModelResults(folder, str(name), str(revision), tasks)
+    return ModelResults(folder, str(name), str(revision), tasks, is_experiment)
 
 
-def _task_result(path: Path) -> TaskResult:
+def read_task_result(path: Path) -> TaskResult:
+    """Reads a result.
+
+    Raises:
+        ValueError: It is half-written or no result.
+    """
     try:
         return TaskResult.from_disk(path)
     except Exception as error:  # pydantic's, json's and mteb's own; all mean the same to a user

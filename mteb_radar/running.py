@@ -12,8 +12,10 @@ from mteb.abstasks.abstask import AbsTask
 from mteb.cache import ResultCache
 from mteb.results import TaskResult
 
-from mteb_radar.predictions import RankingFiles, Rankings, as_reranking
-from mteb_radar.reranker import RadarReranker
+from mteb_radar.facts import with_settings
+from mteb_radar.predictions import RankingFiles, Rankings, as_reranking, folder_digest
+from mteb_radar.reranker import RadarReranker, require_candidates
+from mteb_radar.results import read_task_result
 from mteb_radar.search import RadarSearch
 
 Model = RadarSearch | RadarReranker | RankingFiles
@@ -41,8 +43,9 @@ def run_tasks(
     """
     cache = ResultCache(output)
     for task in tasks:
-        _refuse_whole_corpus(model, task)
-        _require_same_data(cache, model, task)
+        if isinstance(model, RadarReranker):
+            require_candidates(task.metadata)
+        _done(cache, model, task)
     return [_run(model, task, cache, predictions_folder(output, model), progress) for task in tasks]
 
 
@@ -57,7 +60,8 @@ def rerank_tasks(
 ) -> list[TaskResult]:
     """Reranks the first documents of rankings on disk and evaluates what comes out.
 
-    The first stage and its depth are part of the results' place, so that two of them are never taken for one another.
+    The first stage (its name and a digest of its rankings) and its depth are part of the results' place, so that two
+    of them are never taken for one another.
 
     Args:
         model: A cross-encoder.
@@ -73,16 +77,15 @@ def rerank_tasks(
     """
     read = [Rankings.find(rankings, task.metadata.name) for task in tasks]  # all of them, before anything is scored
     cache = ResultCache(output)
-    meta = model.mteb_model_meta
+    meta, digest = model.mteb_model_meta, folder_digest(rankings)
     results = []
     for task, ranking in zip(tasks, read, strict=True):
-        first = f"{ranking.maker['model_name']}@{ranking.maker['revision']}".replace("/", "__")
-        stage = dict(meta.experiment_kwargs or {}) | {"first_stage": first, "top_k": top_k}
-        model.mteb_model_meta = meta.model_copy(update={"experiment_kwargs": stage})
+        first = f"{ranking.name}@{digest}".replace("/", "__")
+        model.mteb_model_meta = with_settings(meta, {"first_stage": first, "top_k": top_k})
         try:
-            _require_same_data(cache, model, task)
-            folder = predictions_folder(output, model)
-            results.append(_run(model, as_reranking(task, ranking, top_k), cache, folder, progress))
+            if not _is_whole(_done(cache, model, task), task):
+                as_reranking(task, ranking, top_k)
+            results.append(_run(model, task, cache, predictions_folder(output, model), progress))
         finally:
             model.mteb_model_meta = meta
     return results
@@ -98,10 +101,14 @@ def predictions_folder(output: Path, model: Any) -> Path:
 def _run(
     model: Model, task: AbsTask, cache: ResultCache, predictions: Path, progress: Callable[[str], None]
 ) -> TaskResult:
-    done = cache.load_task_result(task.metadata.name, model.mteb_model_meta)
+    done = _done(cache, model, task)
+    was_there = _is_whole(done, task)
+    rankings = predictions / task.prediction_file_name
     if done is None:
         # mteb would read a file that a killed run half-wrote, and fail after the search
-        (predictions / task.prediction_file_name).unlink(missing_ok=True)
+        rankings.unlink(missing_ok=True)
+    elif not was_there and rankings.is_file():
+        Rankings(rankings)
     (result,) = mteb.evaluate(
         model,
         task,
@@ -112,25 +119,24 @@ def _run(
         encode_kwargs={"batch_size": 32, "show_progress_bar": False},
         show_progress_bar=False,
     ).task_results
-    again = "" if done is None else " (was there)"
+    again = " (was there)" if was_there else ""
     progress(f"{task.metadata.name}: {task.metadata.main_score} {float(result.get_score()):.4f}{again}")
     return result
 
 
-def _refuse_whole_corpus(model: Model, task: AbsTask) -> None:
-    if isinstance(model, RadarReranker) and task.metadata.type == "Retrieval":
-        raise ValueError(
-            f"{model.mteb_model_meta.name} is a cross-encoder and {task.metadata.name} a retrieval task: it would "
-            "read the corpus once for each query. Rerank a retriever's rankings instead: radar mteb rerank"
-        )
-
-
-def _require_same_data(cache: ResultCache, model: Model, task: AbsTask) -> None:
-    """Mteb takes a complete result for a task whose data has changed since."""
-    done = cache.load_task_result(task.metadata.name, model.mteb_model_meta)
-    if done is not None and done.dataset_revision != task.metadata.revision:
-        path = cache.get_task_result_path(task.metadata.name, model.mteb_model_meta)
+def _done(cache: ResultCache, model: Model, task: AbsTask) -> TaskResult | None:
+    """The result that is there; mteb takes a whole one for a task whose data has changed since."""
+    path = cache.get_task_result_path(task.metadata.name, model.mteb_model_meta)
+    if not path.is_file():
+        return None
+    done = read_task_result(path)
+    if done.dataset_revision != task.metadata.revision:
         raise ValueError(
             f"{path} is of revision {done.dataset_revision} of its data, and the task is at {task.metadata.revision}: "
             "choose another --output, or remove that file"
         )
+    return done
+
+
+def _is_whole(done: TaskResult | None, task: AbsTask) -> bool:
+    return done is not None and not done.get_missing_evaluations(task)

@@ -12,6 +12,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from tqdm.auto import tqdm
 
 from mteb_radar.devices import encode_windows
 from mteb_radar.encoder import RadarEncoder
+from mteb_radar.facts import with_settings
 from torch_radar.checkpoints import Checkpoint
 from torch_radar.encoder import WINDOW
 from torch_radar.vectors import VectorStore
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _DIGEST_BYTES = 16
+_STORE_DTYPE = "float32"
 
 
 class RadarSearch(RadarEncoder):
@@ -53,13 +56,17 @@ class RadarSearch(RadarEncoder):
         revision: str | None = None,
         *,
         folder: str | Path | None = None,
-        store_dtype: str = "float32",
+        store_dtype: str = _STORE_DTYPE,
         devices: Sequence[str] = (),
         **settings: Any,
     ) -> None:
         if devices:
             settings.setdefault("device", devices[0])
         super().__init__(model_name, revision, **settings)
+        if store_dtype not in (_STORE_DTYPE, "float16"):
+            raise ValueError(f"store_dtype must be {_STORE_DTYPE} or float16, not {store_dtype!r}")
+        if store_dtype != _STORE_DTYPE:
+            self.mteb_model_meta = with_settings(self.mteb_model_meta, {"store_dtype": store_dtype})
         if folder is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="radar-mteb-")
             folder = self._temporary.name
@@ -83,23 +90,31 @@ class RadarSearch(RadarEncoder):
         """Encodes a corpus, unless the folder has its vectors; goes on where a killed run stopped.
 
         Raises:
-            ValueError: Two documents share an id and differ.
+            ValueError: Two documents share an id and differ, or there is none.
         """
         documents = create_dataloader(
             corpus, task_metadata=task_metadata, prompt_type=PromptType.document, num_proc=num_proc
         ).dataset
         places, digest = _survey(documents, task_metadata.name)
-        self.docnos = sorted(places)
-        self.store = self._store(digest)
-        missing = range(len(self.store), len(self.docnos), WINDOW)
+        if not places:
+            raise ValueError(f"{task_metadata.name} has no document")
+        self.store, self.docnos = None, sorted(places)
+        path, settings = self._place(digest)
+        store = VectorStore.open(path) if VectorStore.exists(path) else None
+        missing = range(0 if store is None else len(store), len(self.docnos), WINDOW)
         if missing:
             logger.info("encoding %d documents of %s", len(self.docnos) - missing.start, task_metadata.name)
-        vectors = encode_windows(self.encoder, self._windows(documents, places, missing), self.devices)
+        windows = self._windows(documents, places, missing)
         bar = tqdm(missing, desc=f"encoding {task_metadata.name}", unit=" windows", disable=not self.encoder.progress)
-        for start, rows in zip(bar, vectors, strict=True):
-            self.store.append(self.docnos[start : start + WINDOW], rows)
-        if not self.store.is_complete:
-            self.store.complete()
+        with closing(encode_windows(self.encoder, windows, self.devices)) as vectors:
+            for start, rows in zip(bar, vectors, strict=True):
+                if store is None:
+                    # not before: the dimension is known here, without loading the model beside those of the workers
+                    store = VectorStore.create(path, dimension=rows.shape[1], settings=settings, dtype=self.store_dtype)
+                store.append(self.docnos[start : start + WINDOW], rows)
+        if store is not None and not store.is_complete:
+            store.complete()
+        self.store = store
 
     def search(
         self,
@@ -155,14 +170,11 @@ class RadarSearch(RadarEncoder):
             for qid, rows, scores in zip(qids, hits.rows.tolist(), hits.scores.tolist(), strict=True)
         }
 
-    def _store(self, corpus: str) -> VectorStore:
-        """The store of a corpus with this model's vectors, new or as far as it came."""
+    def _place(self, corpus: str) -> tuple[Path, dict[str, Any]]:
+        """The folder of a corpus with this model's vectors, and what they depend on."""
         settings = self.encoder.document_settings() | {"corpus": corpus, "dtype": str(self.encoder.dtype)}
         digest = _hex(json.dumps(settings | {"store": self.store_dtype}, sort_keys=True).encode())
-        path = self.folder / digest
-        if VectorStore.exists(path):
-            return VectorStore.open(path)
-        return VectorStore.create(path, dimension=self.encoder.dimension, settings=settings, dtype=self.store_dtype)
+        return self.folder / digest, settings
 
     def _windows(self, documents: Dataset, places: Mapping[str, int], starts: Sequence[int]) -> Iterator[list[str]]:
         for start in starts:

@@ -8,7 +8,6 @@ covering every split and subset; no file above 10 MiB; a model that mteb's own r
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +15,16 @@ from typing import Any
 from uuid import uuid4
 
 import mteb
+from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 from packaging.version import InvalidVersion, Version
 
-from mteb_radar.facts import METAS
+from mteb_radar.facts import COMMIT, METAS
 from mteb_radar.results import META_FILE, ModelResults
 
 LARGEST_BYTES = int(9.5 * 2**20)
 """Their limit is 10 MiB; this leaves headroom, as their own tool does."""
 SETTINGS_FILE = "run_settings.jsonl"
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _MTEB = Version("2.0.0")
 _REPOSITORY = "https://github.com/embeddings-benchmark/results"
 
@@ -37,11 +36,13 @@ class Submission:
     Attributes:
         folder: ``results/<model>/<revision>`` in it.
         files: Names of the files there.
+        left_out: Tasks that mteb lacks, such as BRIGHT's with rewritten queries.
         left_to_do: What a person must still do or decide.
     """
 
     folder: Path
     files: tuple[str, ...]
+    left_out: tuple[str, ...]
     left_to_do: tuple[str, ...]
 
 
@@ -49,11 +50,11 @@ def problems(results: ModelResults) -> list[str]:
     """Returns everything that the results repository would refuse, each with its remedy; an empty list if nothing."""
     found = []
     meta = json.loads((results.folder / META_FILE).read_text(encoding="utf-8"))
-    if "experiments" in results.folder.parts or meta.get("experiment_kwargs"):
+    if results.is_experiment or meta.get("experiment_kwargs"):
         found.append(f"{results.name} ran with settings of its own: submit a run with the checkpoint's own settings")
     elif results.folder.parent.name != str(meta.get("name")).replace("/", "__").replace(" ", "_"):
         found.append(f"{results.folder.parent.name} is not the folder of the model {meta.get('name')!r} in {META_FILE}")
-    if not _COMMIT.fullmatch(results.revision):
+    if not COMMIT.fullmatch(results.revision):
         found.append(
             f"the revision {results.revision!r} is no commit: run the checkpoint from the hub, or a copy of it with "
             "--revision and the commit it was copied at"
@@ -63,16 +64,21 @@ def problems(results: ModelResults) -> list[str]:
             f"{results.name} is neither in mteb's registry nor in mteb_radar/models.py: add its metadata first"
         )
     covered = _covered(results.folder / SETTINGS_FILE)
-    for name, task in results.tasks.items():
-        found += _task_problems(name, task, covered)
+    unknown = _unknown_tasks(results)
+    if len(unknown) == len(results.tasks):
+        found.append(f"mteb has none of these tasks: {', '.join(unknown)}")
+    for name in sorted(results.tasks.keys() - unknown):
+        found += _task_problems(name, results.tasks[name], covered)
     for path in sorted(results.folder.iterdir()):
-        if path.is_file() and path.stat().st_size > LARGEST_BYTES:
+        if path.stem not in unknown and path.is_file() and path.stat().st_size > LARGEST_BYTES:
             found.append(f"{path.name} has {path.stat().st_size / 2**20:.1f} MiB, and 10 are allowed: split its task")
     return found
 
 
 def prepare(results: ModelResults, output: Path) -> Submission:
     """Writes the tree of a submission, if the results repository would take it.
+
+    Tasks that mteb lacks are left out.
 
     Args:
         results: From :func:`mteb_radar.results.read_results`.
@@ -89,16 +95,34 @@ def prepare(results: ModelResults, output: Path) -> Submission:
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f".{target.name}.{uuid4().hex[:8]}.partial")
     aside.mkdir()
+    left_out = _unknown_tasks(results)
     try:
         for path in sorted(results.folder.glob("*.json*")):
             if path.name == META_FILE:
                 (aside / path.name).write_text(json.dumps(_public(path), indent=4), encoding="utf-8")
-            else:
+            elif path.name == SETTINGS_FILE:
+                lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+                kept = [line for line in lines if line.strip() and json.loads(line)["task"] not in left_out]
+                (aside / path.name).write_text("".join(kept), encoding="utf-8")
+            elif path.stem not in left_out:
                 shutil.copyfile(path, aside / path.name)
         aside.rename(target)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return Submission(target, tuple(sorted(path.name for path in target.iterdir())), tuple(_left(results)))
+    files = tuple(sorted(path.name for path in target.iterdir()))
+    return Submission(target, files, tuple(left_out), tuple(_left(results)))
+
+
+def _unknown_tasks(results: ModelResults) -> list[str]:
+    return sorted(name for name in results.tasks if not _has_task(name))
+
+
+def _has_task(name: str) -> bool:
+    try:
+        mteb.get_task(name)
+    except KeyError:
+        return False
+    return True
 
 
 def _task_problems(name: str, task: TaskResult, covered: set[tuple[str, str, str]]) -> list[str]:
@@ -108,18 +132,14 @@ def _task_problems(name: str, task: TaskResult, covered: set[tuple[str, str, str
             found.append(f"{name} was made by mteb {task.mteb_version}: run it again with mteb {_MTEB} or newer")
     except InvalidVersion:
         found.append(f"{name} does not say which mteb made it: run it again")
-    try:
-        known = mteb.get_task(name)
-    except KeyError:
-        found.append(f"{name} is no task of mteb: remove {name}.json")
-    else:
-        if task.dataset_revision != known.metadata.revision:
-            found.append(
-                f"{name} was run on revision {task.dataset_revision} of its data, and mteb is at "
-                f"{known.metadata.revision}: run it again"
-            )
-        if missing := sorted(set(known.metadata.eval_splits) - task.scores.keys()):
-            found.append(f"{name} lacks the split {', '.join(missing)}: run it without --split")
+    known = mteb.get_task(name).metadata
+    if task.dataset_revision != known.revision:
+        found.append(
+            f"{name} was run on revision {task.dataset_revision} of its data, and mteb is at {known.revision}: run it "
+            "again"
+        )
+    if missing := sorted(set(known.eval_splits) - task.scores.keys()):
+        found.append(f"{name} lacks the split {', '.join(missing)}: run it without --split")
     for split, scores in task.scores.items():
         for score in scores:
             if (name, split, score["hf_subset"]) not in covered:
@@ -146,14 +166,16 @@ def _covered(path: Path) -> set[tuple[str, str, str]]:
 def _public(path: Path) -> dict[str, Any]:
     """The metadata of a model without what holds on one machine alone."""
     meta = json.loads(path.read_text(encoding="utf-8"))
-    meta["loader_kwargs"] = {}
+    known = METAS.get(meta["name"]) or _registry()[meta["name"]]
+    published = known.loader_kwargs.keys()
+    meta["loader_kwargs"] = {key: value for key, value in meta.get("loader_kwargs", {}).items() if key in published}
     return meta
 
 
-def _registry() -> set[str]:
+def _registry() -> dict[str, ModelMeta]:
     from mteb.models.model_implementations import MODEL_REGISTRY
 
-    return set(MODEL_REGISTRY)
+    return MODEL_REGISTRY
 
 
 def _left(results: ModelResults) -> list[str]:

@@ -8,6 +8,8 @@ the query is the column ``query`` of BRIGHT's configuration of that rewrite, as 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache
 from typing import Any
@@ -90,31 +92,27 @@ def reasoning_task(task: str, rewrite: str) -> BrightReasoningRetrieval:
     """
     if rewrite not in REWRITES:
         raise ValueError(f"BRIGHT has no rewrite {rewrite!r}; it has {', '.join(REWRITES)}")
-    names = [each.metadata.name for each in mteb.get_benchmark(BRIGHT).tasks]
-    if task not in names:
+    if task not in (names := _bright_tasks()):
         raise ValueError(f"{BRIGHT} has no task {task!r}; it has {', '.join(names)}")
     return _reasoning_class(task, rewrite)()
 
 
-def find_task(name: str, splits: Sequence[str] = ()) -> AbsTask:
-    """Returns a task by its name in mteb, or with ``.`` and a rewrite behind it.
+def find_task(name: str) -> AbsTask:
+    """Returns a task by its name in mteb, or one of BRIGHT's with ``.`` and a rewrite behind it.
 
     Args:
-        name: Such as ``BrightPonyRetrieval``, ``BrightPonyLongRetrieval.gpt4_reason``, ``ARCChallenge``.
-        splits: The splits to evaluate; all of the task's own if empty.
+        name: Such as ``BrightPonyRetrieval``, ``BrightPonyLongRetrieval.gpt4_reason``, ``Touche2020Retrieval.v3``.
 
     Raises:
-        ValueError: There is no such task, or it has no such split; the message says what there is.
+        ValueError: There is no such task; the message says what there is.
     """
     original, dot, rewrite = name.partition(".")
-    if dot:
-        task: AbsTask = reasoning_task(original, f"{rewrite}")
-    else:
-        try:
-            task = mteb.get_task(name)
-        except KeyError as error:
-            raise ValueError(f"mteb has no task {name!r}: {error.args[0]}") from error
-    return with_splits(task, splits)
+    try:
+        return mteb.get_task(name)
+    except KeyError as error:
+        if dot and original in _bright_tasks():
+            return reasoning_task(original, rewrite)
+        raise ValueError(f"mteb has no task {name!r}: {error.args[0]}") from error
 
 
 def with_splits(task: AbsTask, splits: Sequence[str]) -> AbsTask:
@@ -131,8 +129,23 @@ def with_splits(task: AbsTask, splits: Sequence[str]) -> AbsTask:
     return task.filter_eval_splits(list(splits)) if splits else task
 
 
+def those_with_splits(tasks: Sequence[AbsTask], splits: Sequence[str]) -> list[AbsTask]:
+    """Restricts each task to those of the splits that it has, and leaves out tasks that have none of them.
+
+    Raises:
+        ValueError: No task has one of the splits.
+    """
+    there = sorted({split for task in tasks for split in task.metadata.eval_splits})
+    if unknown := [split for split in splits if split not in there]:
+        raise ValueError(f"none of the {len(tasks)} tasks has a split {unknown[0]!r}; they have {', '.join(there)}")
+    own = [[split for split in splits if split in task.metadata.eval_splits] for task in tasks]
+    return [with_splits(task, some) for task, some in zip(tasks, own, strict=True) if some or not splits]
+
+
 def find_benchmark(name: str) -> Benchmark:
     """Returns a benchmark by its name in mteb, or BRIGHT under a rewrite: ``BRIGHT(v1.1).gpt4_reason``.
+
+    Its tasks are copies: mteb's own are shared by all who ask for them, and evaluating a task changes it.
 
     Raises:
         ValueError: There is no such benchmark; the message names the nearest.
@@ -148,12 +161,17 @@ def find_benchmark(name: str) -> Benchmark:
             citation=original.citation,
         )
     try:
-        return mteb.get_benchmark(name)
+        found = mteb.get_benchmark(name)
     except KeyError as error:
         known = [*ours, *(benchmark.name for benchmark in mteb.get_benchmarks())]
         close = get_close_matches(name, known, n=3, cutoff=0.4)
         hint = f": did you mean {', or '.join(close)}?" if close else ""
         raise ValueError(f"there is no benchmark {name!r}{hint}") from error
+    return replace(found, tasks=deepcopy(list(found.tasks)))
+
+
+def _bright_tasks() -> list[str]:
+    return [task.metadata.name for task in mteb.get_benchmark(BRIGHT).tasks]
 
 
 def _domain(task: str) -> str:

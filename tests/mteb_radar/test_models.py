@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
-import sysconfig
+from importlib import import_module
 from pathlib import Path
 from typing import get_args
+from unittest.mock import patch
 
 import mteb
 import numpy as np
@@ -138,20 +137,44 @@ def test_the_plain_reranker_gives_the_cores_scores(tiny_qwen2_reranker: Path, ma
     np.testing.assert_allclose(scores, core.score(zip(queries, documents, strict=True)), atol=1e-5)
 
 
+def test_buffers_keep_their_precision(tiny_qwen2: Path, tiny_qwen2_reranker: Path) -> None:
+    for loaded in (
+        models.RaDeRRetriever(str(tiny_qwen2), device="cpu", dtype="bfloat16"),
+        models.RaDeRReranker(str(tiny_qwen2_reranker), device="cpu", dtype="bfloat16"),
+    ):
+        assert {p.dtype for p in loaded.model.parameters()} == {torch.bfloat16}
+        assert {b.dtype for b in loaded.model.buffers() if b.is_floating_point()} == {torch.float32}
+
+
 def test_weights_that_are_missing_are_an_error(tiny_qwen2: Path) -> None:
     with pytest.raises(ValueError, match=r"lacks weights .*score"):
         models.RaDeRReranker(str(tiny_qwen2), device="cpu")
 
 
-def test_registered_models_are_ours_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in METAS:
-        monkeypatch.delitem(MODEL_REGISTRY, name, raising=False)
-    register()
-    name = "Raderspace/RaDeR_Qwen_25_7B_instruct_MATH_LLMq_CoT_lexical"
-    assert mteb.get_model_meta(name).loader is RadarSearch
-    assert mteb.get_model_meta("Raderspace/reranker_Qwen25_7B_NuminaMath_MATH_allquerytypes").loader is RadarReranker
-    for name in METAS:
-        monkeypatch.delitem(MODEL_REGISTRY, name)
+def test_registered_models_are_ours_by_name() -> None:
+    reranker = "Raderspace/reranker_Qwen25_7B_NuminaMath_MATH_allquerytypes"
+    with patch.dict(MODEL_REGISTRY):
+        register()
+        name = "Raderspace/RaDeR_Qwen_25_7B_instruct_MATH_LLMq_CoT_lexical"
+        assert mteb.get_model_meta(name).loader is RadarSearch
+        assert mteb.get_model_meta(reranker).loader is RadarReranker
+
+
+def test_a_registered_model_keeps_the_commit_that_was_fetched(
+    tiny_qwen2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, commit = "Raderspace/RaDeR_Qwen25-14B_NuminaMath_MATH_allquerytypes", "1" * 40
+    snapshot = tmp_path / "snapshots" / commit
+    snapshot.parent.mkdir()
+    snapshot.symlink_to(tiny_qwen2)
+    for module in ("mteb_radar.facts", "torch_radar.loading"):
+        monkeypatch.setattr(f"{module}.weights_folder", lambda name, revision=None: snapshot)
+    with patch.dict(MODEL_REGISTRY):
+        register()
+        loaded = mteb.get_model(name, device="cpu", folder=tmp_path / "vectors").mteb_model_meta
+        assert (loaded.name, loaded.revision, loaded.experiment_kwargs) == (name, commit, None)
+        with pytest.raises(ValueError, match="has vectors of 5120 values, not 64"):
+            mteb.get_model(name, embed_dim=64)
 
 
 def test_licences_are_ones_that_mteb_knows_or_addresses() -> None:
@@ -162,28 +185,23 @@ def test_licences_are_ones_that_mteb_knows_or_addresses() -> None:
 
 
 def test_the_file_alone_loads_a_checkpoint_where_nothing_else_of_ours_can_be_imported(
-    tiny_qwen2: Path, tmp_path: Path
+    tiny_qwen2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "rader_models.py").write_text(Path(models.__file__).read_text(encoding="utf-8"), encoding="utf-8")
-    program = f"""
-import sys
-sys.path[:0] = [{str(tmp_path)!r}, {sysconfig.get_paths()["purelib"]!r}]  # -S: no .pth files, so no editable install
-import rader_models as m
-for name in ("torch_radar", "mteb_radar", "pyterrier_radar"):
-    try:
-        __import__(name)
-    except ImportError:
-        continue
-    sys.exit(name + " can be imported")
-meta = m.rader_qwen25_7b_all.model_copy(update={{"name": {str(tiny_qwen2)!r}}})
-model = meta.load_model(device="cpu")
-vectors = model.encode([{{"text": ["a", "b"]}}], task_metadata=meta, hf_split="", hf_subset="")
-assert vectors.shape == (2, 64) and abs((vectors ** 2).sum(axis=1) - 1).max() < 1e-5
-print("loaded", model.mteb_model_meta.embed_dim)
-"""
+    ours = ("torch_radar", "mteb_radar", "pyterrier_radar", "radar_bm25", "synthesis", "training", "radar_cli")
+    for name in {*ours, *sys.modules}:
+        if name.partition(".")[0] in ours:
+            monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError):
+        import_module("torch_radar.loading")
+    monkeypatch.setitem(sys.modules, "rader_models", None)  # so that it is gone afterwards
+    del sys.modules["rader_models"]
+    monkeypatch.syspath_prepend(tmp_path)
+    alone = import_module("rader_models")
     assert (tiny_qwen2 / RADAR_JSON).is_file()  # it is not needed
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
-    ran = subprocess.run(
-        [sys.executable, "-S", "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert ran.stdout.strip() == "loaded 3584", ran.stderr[-2000:]
+    meta = alone.rader_qwen25_7b_all.model_copy(update={"name": str(tiny_qwen2)})
+    model = meta.load_model(device="cpu")
+    vectors = model.encode(loader(["a", "b"]), task_metadata=METADATA, **WHERE)
+    assert vectors.shape == (2, 64)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert model.mteb_model_meta.embed_dim == 3584

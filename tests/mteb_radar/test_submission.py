@@ -64,6 +64,45 @@ def test_a_good_tree_is_written_whole_without_what_holds_on_one_machine(folder: 
         prepare(results, tmp_path / "out")
 
 
+def test_tasks_that_mteb_lacks_are_left_out_and_listed(folder: Path, tmp_path: Path) -> None:
+    rewritten = "BrightPonyRetrieval.gpt4_reason"
+    result = json.loads((folder / f"{TASK}.json").read_text())
+    _write(folder / f"{rewritten}.json", result | {"task_name": rewritten})
+    with (folder / "run_settings.jsonl").open("a") as file:
+        file.write(json.dumps({"task": rewritten, "splits": [SPLIT], "subsets": ["default"]}) + "\n")
+    made = prepare(read_results(folder)[0], tmp_path / "out")
+    assert made.left_out == (rewritten,)
+    assert made.files == (f"{TASK}.json", "model_meta.json", "run_settings.jsonl")
+    assert rewritten not in (made.folder / "run_settings.jsonl").read_text()
+
+
+def test_what_a_checkpoint_is_loaded_with_stays_in_its_metadata(folder: Path, tmp_path: Path) -> None:
+    name = "Raderspace/lora_RaDeR_gte_Qwen2-7B_MATH_LLMq_CoT_lexical"
+    target = folder.parent.with_name(name.replace("/", "__")) / COMMIT
+    target.parent.mkdir()
+    folder.rename(target)
+    _change(target / "model_meta.json", name=name, loader_kwargs={"base": "a/base", "folder": "/home/me"})
+    made = prepare(read_results(target)[0], tmp_path / "out")
+    assert json.loads((made.folder / "model_meta.json").read_text())["loader_kwargs"] == {"base": "a/base"}
+
+
+@pytest.mark.parametrize("place", ["experiments", "experiments/2026"])
+def test_an_experiment_is_told_by_the_folder_above_it_alone(folder: Path, tmp_path: Path, place: str) -> None:
+    moved = tmp_path / place / "results"
+    moved.parent.mkdir(parents=True)
+    (tmp_path / "results").rename(moved)
+    (results,) = read_results(moved)
+    assert (results.name, results.is_experiment) == (NAME, False)
+    assert problems(results) == []
+    own = results.folder / "experiments" / "dtype_float32"
+    own.mkdir(parents=True)
+    for path in results.folder.glob("*.json*"):
+        path.rename(own / path.name)
+    (results,) = read_results(moved)
+    assert (results.name, results.is_experiment) == (f"{NAME} (dtype_float32)", True)
+    assert "ran with settings of its own" in problems(results)[0]
+
+
 def test_every_rule_of_the_repository_is_checked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _problems(folder) == ""
     result = folder / f"{TASK}.json"
@@ -78,7 +117,7 @@ def test_every_rule_of_the_repository_is_checked(folder: Path, monkeypatch: pyte
     result.write_text(good)
 
     _change(result, task_name="MyOwnTask")
-    assert "MyOwnTask is no task of mteb" in _problems(folder)
+    assert "mteb has none of these tasks: MyOwnTask" in _problems(folder)
     result.write_text(good)
 
     (folder / "run_settings.jsonl").write_text("")

@@ -11,7 +11,7 @@ from datasets import Dataset
 from mteb_radar import choice_task, find_benchmark, find_task, local_benchmark, local_task, paper
 from mteb_radar.encoder import base_task
 from mteb_radar.predictions import Rankings, as_reranking
-from mteb_radar.tasks import REWRITES, _domain, reasoning_task
+from mteb_radar.tasks import REWRITES, _domain, reasoning_task, those_with_splits
 from tests.mteb_radar.conftest import LONG_TASK, TASK, write_jsonl
 from torch_radar.instructions import BRIGHT_SPLITS
 
@@ -26,6 +26,29 @@ def test_bright_under_a_rewrite_has_the_20_tasks_of_bright(rewrite: str) -> None
         assert mine.metadata.revision.startswith(theirs.metadata.revision)
         assert mine.metadata.revision != theirs.metadata.revision
         assert _domain(theirs.metadata.name) in BRIGHT_SPLITS
+
+
+def test_a_task_of_mteb_may_have_a_dot_in_its_name() -> None:
+    assert find_task("Touche2020Retrieval.v3").metadata.name == "Touche2020Retrieval.v3"
+    with pytest.raises(ValueError, match=r"mteb has no task 'Touche2020Retrieval.v4'"):
+        find_task("Touche2020Retrieval.v4")
+    with pytest.raises(ValueError, match="BRIGHT has no rewrite 'gpt5_reason'; it has gpt4_reason"):
+        find_task("BrightPonyRetrieval.gpt5_reason")
+
+
+def test_a_benchmarks_tasks_are_not_those_that_mteb_shares() -> None:
+    found = find_benchmark("BRIGHT(v1.1)")
+    shared = mteb.get_benchmark("BRIGHT(v1.1)")
+    assert [t.metadata.name for t in found.tasks] == [t.metadata.name for t in shared.tasks]
+    assert not {id(task) for task in found.tasks} & {id(task) for task in shared.tasks}
+    one = those_with_splits(found.tasks, ["long"])
+    assert [task.eval_splits for task in one] == [["long"]] * 8
+    assert all(list(task.eval_splits) == task.metadata.eval_splits for task in find_benchmark("BRIGHT(v1.1)").tasks)
+
+
+def test_an_unknown_benchmark_names_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"there is no benchmark 'BRIGHT\(v1.2\)': did you mean BRIGHT\(v1.1\)"):
+        find_benchmark("BRIGHT(v1.2)")
 
 
 def test_a_rewritten_task_keeps_all_but_the_queries(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,6 +122,16 @@ def test_a_folder_holds_a_task_for_short_and_one_for_long_documents(bright_folde
         ([{"id": "a", "content": ""}], [{"id": "q", "query": "x", "gold_ids": ["z"]}], r"document 'z' is not in"),
         ([{"id": "a", "content": ""}], [{"id": "q", "query": "x"}], r"examples.jsonl:1: gold_ids is None"),
         ([{"id": "a", "content": ""}], [], "has no example"),
+        (
+            [{"id": "a", "content": ""}],
+            [{"id": "q", "query": "x", "gold_ids": ["a"], "excluded_ids": "d3"}],
+            "examples.jsonl:1: excluded_ids is 'd3'",
+        ),
+        (
+            [{"id": "a", "content": ""}],
+            [{"id": "q", "query": "x", "gold_ids": ["a"], "excluded_ids": ["N/A", "z"]}],
+            "examples.jsonl:1: document 'z' is not in",
+        ),
     ],
 )
 def test_a_broken_record_is_named(tmp_path: Path, documents: list, examples: list, message: str) -> None:
@@ -114,8 +147,15 @@ def test_choices_become_one_corpus_of_distinct_candidates(tmp_path: Path) -> Non
     data = choice_task(path).dataset["default"]["test"]
     assert list(data["corpus"]["text"]) == ["a", "b", "c"]
     assert data["relevant_docs"] == {"q1": {"c1": 1}, "q2": {"c1": 1}}
-    path.write_text("queries,documents,labels\nwhat?,\"__import__('os')\",1\n")
-    with pytest.raises(ValueError, match="arc.csv, row 1"):
+    for broken in ("\"__import__('os')\",1", "\"['a', 'b']\",-1", "'ab',1"):
+        path.write_text(f"queries,documents,labels\nwhat?,{broken}\n")
+        with pytest.raises(ValueError, match="arc.csv, row 1: needs"):
+            choice_task(path)
+    path.write_text("queries,documents,labels\nwhy?," + "x" * 200_000 + ",1\n")
+    with pytest.raises(ValueError, match=r"arc.csv:2: field larger than"):
+        choice_task(path)
+    path.write_text("queries,documents,labels\n")
+    with pytest.raises(ValueError, match="arc.csv has no row"):
         choice_task(path)
 
 

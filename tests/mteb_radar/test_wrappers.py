@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import mteb
 import numpy as np
@@ -11,10 +12,19 @@ from mteb.models import CrossEncoderProtocol, EncoderProtocol, SearchProtocol
 from mteb.results import TaskResult
 from mteb.types import PromptType
 
-from mteb_radar import RadarEncoder, RadarReranker, RadarSearch, load_model
+from mteb_radar import (
+    RadarEncoder,
+    RadarReranker,
+    RadarSearch,
+    Rankings,
+    as_reranking,
+    load_model,
+    local_task,
+)
 from mteb_radar.facts import METAS
 from tests.mteb_radar.batches import METADATA, WHERE, loader
 from torch_radar import Encoder, Reranker, bright_instruction
+from torch_radar.templates import TextTemplate
 
 TEXTS = ["Why is the sum finite?", "A series converges.", "x"]
 
@@ -64,8 +74,27 @@ def test_queries_have_their_tasks_instruction_and_documents_none(tiny_qwen2: Pat
 def test_one_instruction_can_be_set_for_every_task_and_keeps_results_apart(tiny_qwen2: Path) -> None:
     chosen = RadarEncoder(tiny_qwen2, instruction="Retrieve the answer.\n ")
     assert chosen.instruction_of("BrightPonyRetrieval") == "Retrieve the answer.\n "
-    assert chosen.mteb_model_meta.experiment_kwargs == {"instruction": "Retrieve the answer."}
+    assert str(chosen.mteb_model_meta.experiment_name).startswith("instruction_Retrieve the answer. ")
     assert "\n" not in str(chosen.mteb_model_meta.experiment_name)
+    places = {
+        RadarEncoder(tiny_qwen2, instruction=text).mteb_model_meta.experiment_name
+        for text in ("a\nQuery: ", "a Query: ", "a_Query_ ", "")
+    }
+    assert len(places) == 4
+
+
+def test_settings_that_change_scores_keep_results_apart_and_the_devices_default_does_not(tiny_qwen2: Path) -> None:
+    def place(**settings: Any) -> str | None:
+        return RadarSearch(tiny_qwen2, device="cpu", **settings).mteb_model_meta.experiment_name
+
+    assert place() is None
+    assert place(dtype="float32", store_dtype="float32") is None
+    assert place(dtype="bfloat16") == "dtype_bfloat16"
+    assert place(store_dtype="float16") == "store_dtype_float16"
+    with pytest.raises(ValueError, match="store_dtype must be float32 or float16, not 'int8'"):
+        place(store_dtype="int8")
+    forms = [TextTemplate("mine", query_prefix=text, document_prefix="", ends_with_eos=True) for text in "ab"]
+    assert len({place(template=form) for form in forms}) == 2
 
 
 def test_a_model_of_another_form_has_no_instruction() -> None:
@@ -102,8 +131,9 @@ def test_the_commit_is_read_from_the_hubs_cache(tiny_qwen2: Path, tmp_path: Path
     snapshot.symlink_to(tiny_qwen2)
     for module in ("mteb_radar.facts", "torch_radar.loading"):
         monkeypatch.setattr(f"{module}.weights_folder", lambda name, revision=None: snapshot)
-    meta = RadarEncoder("Raderspace/RaDeR_Qwen25-14B_NuminaMath_MATH_allquerytypes").mteb_model_meta
-    assert meta.revision == commit
+    for revision in (None, "main"):
+        meta = RadarEncoder("Raderspace/RaDeR_Qwen25-14B_NuminaMath_MATH_allquerytypes", revision).mteb_model_meta
+        assert meta.revision == commit
 
 
 def test_load_model_chooses_by_kind(tiny_qwen2: Path, tiny_qwen2_reranker: Path) -> None:
@@ -117,15 +147,18 @@ def test_load_model_chooses_by_kind(tiny_qwen2: Path, tiny_qwen2_reranker: Path)
 
 def test_the_reranker_gives_the_cores_scores(tiny_qwen2_reranker: Path) -> None:
     scores = RadarReranker(tiny_qwen2_reranker).predict(
-        loader(["q"] * 3), loader(TEXTS), task_metadata=METADATA, **WHERE
+        loader(["q"] * 3), loader(TEXTS), task_metadata=METADATA.model_copy(update={"type": "Reranking"}), **WHERE
     )
     np.testing.assert_array_equal(scores, Reranker(tiny_qwen2_reranker).score([("q", text) for text in TEXTS]))
 
 
-def test_a_cross_encoder_that_meets_a_corpus_stops_before_it_scores(
-    tiny_qwen2_reranker: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_cross_encoder_that_meets_a_retrieval_task_stops_before_it_scores(
+    tiny_qwen2_reranker: Path, bright_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = RadarReranker(tiny_qwen2_reranker, most_documents=4)
-    monkeypatch.setattr(model.reranker, "score", lambda pairs: pytest.fail("it scored"))
-    with pytest.raises(ValueError, match=r"Anything has more than 4 documents for the query 'q2'.*radar mteb rerank"):
-        model.predict(loader(["q1"] * 4 + ["q2"] * 5), loader(["d"] * 9), task_metadata=METADATA, **WHERE)
+    model, task = RadarReranker(tiny_qwen2_reranker), local_task(bright_folder, long=True)
+    monkeypatch.setattr(model.reranker, "score", lambda pairs: np.ones(len(list(pairs)), dtype=np.float32))
+    with pytest.raises(ValueError, match=r"LocalTheoremsLong is a retrieval task.*radar mteb rerank"):
+        mteb.evaluate(model, task, cache=None, co2_tracker=False)
+    (tmp_path / "run.trec").write_text("".join(f"q{i} Q0 L{i} 1 4 x\n" for i in range(8)))
+    prepared = as_reranking(task, Rankings(tmp_path / "run.trec"), top_k=2)
+    assert mteb.evaluate(model, prepared, cache=None, co2_tracker=False).task_results
