@@ -7,6 +7,7 @@ builds in a worker process, under a watch over the disk, and the index gets its 
 
 import contextlib
 import errno
+import glob
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -32,6 +34,7 @@ LEAST_FREE = 64 * 2**20
 
 _KEPT = "!\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 _POLL_SECONDS = 0.01
+_LEFT_SECONDS = 86_400
 
 
 class NoTermError(ValueError):
@@ -53,6 +56,7 @@ def build_bm25(path: str | Path, documents: Iterable[Mapping[str, Any]]) -> Pisa
     path = Path(path)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
         # a folder of this run alone: what a killed run left, and a worker of it that still writes, are elsewhere
         workplace = Path(tempfile.mkdtemp(prefix=f"{path.name}.partial-", dir=path.parent))
         try:
@@ -109,6 +113,15 @@ def _build(folder: Path, documents: Iterator[Mapping[str, Any]]) -> None:
         outcome = _last_line(log)
         if outcome != f"indexed {count}":
             raise OSError(f"PISA failed to index {count} documents in {folder.parent}: {outcome}")
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Removes what killed builds of an index left: folders of builds in which nothing was written for a day."""
+    for folder in path.parent.glob(f"{glob.escape(path.name)}.partial-*"):
+        with contextlib.suppress(OSError):  # its build has just come to its end
+            written = max(file.stat().st_mtime for file in [folder, *folder.rglob("*")])
+            if time.time() - written > _LEFT_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _install(partial: Path, path: Path) -> None:

@@ -1,6 +1,8 @@
 """BM25 by PISA: whole or absent, for any docno and any text."""
 
+import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,6 +73,18 @@ def test_a_worker_that_dies_is_an_error_and_leaves_no_index(tmp_path: Path, monk
     with pytest.raises(OSError, match="PISA failed to index .*: ValueError: 'none-such' is not a valid PisaStemmer"):
         build_bm25(tmp_path / "index", documents())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_killed_builds_left_goes_at_the_next_build_unless_it_may_be_under_way(tmp_path: Path) -> None:
+    old, new, other = (tmp_path / name for name in ("index.partial-old", "index.partial-new", "other.partial-old"))
+    for folder in (old, new, other):
+        (folder / "index").mkdir(parents=True)
+        (folder / "index" / "part").touch()
+    two_days_ago = time.time() - 2 * 86_400
+    for path in (old / "index" / "part", old / "index", old, new, other / "index" / "part", other / "index", other):
+        os.utime(path, (two_days_ago, two_days_ago))
+    build_bm25(tmp_path / "index", documents())
+    assert {path.name for path in tmp_path.iterdir()} == {"index", new.name, other.name}
 
 
 def test_searching_writes_nothing_into_a_finished_index(tmp_path: Path) -> None:
