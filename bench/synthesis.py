@@ -3,6 +3,7 @@
     python bench/synthesis.py                                   # 128 problems, 16 slots
     python bench/synthesis.py --slots 64 --problems 512 --threads 64
     python bench/synthesis.py --memory                          # peak memory for 1,000 and for 10,000 problems
+    python bench/synthesis.py --url http://localhost:8000/v1 --model radar --max-tokens 64 --noise     # on vLLM
 
 The peer is the shape of the reference implementation: each thread takes a problem and makes one call after the other,
 but for the four samples of a completion, which run at one time as the sequences of one request do; and it summarises
@@ -16,6 +17,10 @@ stored, see :func:`reference_calls`. A call is one generated answer everywhere h
 
 The solver serves a number of slots; an answer takes its first token's time and then each token's. ``busy`` is the share
 of the slots in use from the first call to the last. CPU is that of the client's process, for each call.
+
+With ``--url`` a vLLM server takes the solver's place: ``busy`` is then unknown. One with random weights writes noise,
+without an end and without theorems: ``--max-tokens`` ends it, and ``--noise`` constrains candidates to theorems of the
+corpus, so that calls of every kind are made. Nothing is solved then, so no completion ends with its first sample.
 """
 
 from __future__ import annotations
@@ -30,6 +35,8 @@ import urllib.request
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -39,6 +46,7 @@ from harness import interleave, report
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+CALLS = "solver:calls_total|vllm:request_success_total"
 SYSTEMS = ["threads", "threads-cached", "radar"]
 
 
@@ -53,6 +61,10 @@ def main() -> None:
     parser.add_argument("--first-token-seconds", type=float, default=0.02)
     parser.add_argument("--token-seconds", type=float, default=0.001)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--url", default="", help="a vLLM server that is asked instead of the solver")
+    parser.add_argument("--model", default="solver")
+    parser.add_argument("--max-tokens", type=int, default=1024, help="the longest answer of any action")
+    parser.add_argument("--noise", action="store_true", help="candidates are constrained to theorems of the corpus")
     parser.add_argument("--memory", action="store_true", help="measure peak memory instead")
     parser.add_argument("--system", choices=SYSTEMS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -66,8 +78,8 @@ def main() -> None:
 
 def compare(arguments: argparse.Namespace) -> None:
     names = ("problems", "slots", "threads", "concurrency", "rollouts", "max_depth", "first_token_seconds")
-    shared = []
-    for name in (*names, "token_seconds"):
+    shared = ["--noise"] if arguments.noise else []
+    for name in (*names, "token_seconds", "url", "model", "max_tokens"):
         shared += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
     figures = interleave(__file__, SYSTEMS, arguments.rounds, shared)
     print(f"\n{arguments.problems} problems, {arguments.slots} slots, {arguments.threads} threads")
@@ -125,14 +137,16 @@ def run(arguments: argparse.Namespace) -> None:
     reference: dict[str, float] = {}
     serving = ["--slots", arguments.slots, "--first-token-seconds", arguments.first_token_seconds]
     serving += ["--token-seconds", arguments.token_seconds]
-    with tempfile.TemporaryDirectory() as folder, solver_process(*serving) as url:
+    server = nullcontext(arguments.url) if arguments.url else solver_process(*serving)
+    with tempfile.TemporaryDirectory() as folder, server as url:
+        before = metric(url, CALLS)
         began, cpu = time.perf_counter(), time.process_time()
         # The world has some hundred problems of each family; under another id a problem has other seeds.
         known = problems(min(arguments.problems, 1_000))
         asked = [known[n % 1_000] | {"id": f"problem-{n}"} for n in range(arguments.problems)]
         solved = work(url, asked, Path(folder), arguments)
         seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-        busy_seconds, calls = (metric(url, name) for name in ("busy_seconds_total", "calls_total"))
+        busy_seconds, calls = metric(url, "solver:busy_seconds_total"), metric(url, CALLS) - before
         if work is radar:
             reference = reference_figures(Path(folder))
     report(
@@ -184,10 +198,10 @@ def reference_figures(folder: Path) -> dict[str, float]:
 
 
 def metric(url: str, name: str) -> float:
+    """A metric of the server, all its labels together; not a number if it has none of that name."""
     with urllib.request.urlopen(url.removesuffix("/v1") + "/metrics") as answer:
-        found = re.search(rf"^solver:{name}\S* (\S+)", answer.read().decode(), re.MULTILINE)
-    assert found is not None
-    return float(found[1])
+        found = re.findall(rf"^(?:{name})(?:{{.*}})? (\S+)$", answer.read().decode(), re.MULTILINE)
+    return sum(map(float, found)) if found else float("nan")
 
 
 def tree_settings(arguments: argparse.Namespace) -> Any:
@@ -196,14 +210,30 @@ def tree_settings(arguments: argparse.Namespace) -> Any:
     return TreeSettings(rollouts=arguments.rollouts, max_depth=arguments.max_depth)
 
 
+def action_settings(arguments: argparse.Namespace) -> Any:
+    """How the model is asked by each action."""
+    from synthesis.settings import ActionSettings
+    from tests.synthesis.solver import theorems
+
+    settings = dict(vars(ActionSettings()))
+    for name, sampling in settings.items():
+        settings[name] = replace(sampling, max_tokens=min(sampling.max_tokens, arguments.max_tokens))
+    if arguments.noise:
+        statements = (" ".join(text.split()[:8]) for text in theorems().values())
+        choice = tuple(f"Name: it\nStatement: {statement}" for statement in statements)
+        settings["candidates"] = replace(settings["candidates"], max_tokens=512, choice=choice)
+    return ActionSettings(**settings)
+
+
 def radar(url: str, problems: list[dict[str, str]], folder: Path, arguments: argparse.Namespace) -> int:
     from synthesis.run import synthesize
     from synthesis.settings import GeneratorSettings, Settings
     from tests.synthesis.parts import LiteralVerifier, WordTheorems
 
     settings = Settings(
-        generator=GeneratorSettings(urls=(url,), model="solver", in_flight=arguments.slots * 3 // 2),
+        generator=GeneratorSettings(urls=(url,), model=arguments.model, in_flight=arguments.slots * 3 // 2),
         tree=tree_settings(arguments),
+        actions=action_settings(arguments),
         concurrency=arguments.concurrency,
     )
     theorems = WordTheorems()
@@ -222,9 +252,10 @@ def threads(url: str, problems: list[dict[str, str]], folder: Path, arguments: a
     import openai
 
     client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)
+    settings = tree_settings(arguments), action_settings(arguments)
     summaries: dict[str, str] | None = {} if arguments.system == "threads-cached" else None
     with ThreadPoolExecutor(arguments.threads) as pool:
-        searches = [Sequential(client, problem, tree_settings(arguments), summaries) for problem in problems]
+        searches = [Sequential(client, arguments.model, problem, *settings, summaries) for problem in problems]
         return sum(pool.map(Sequential.solve, searches))
 
 
@@ -233,15 +264,26 @@ class Sequential:
 
     Args:
         client: The client, which all threads share.
+        model: The model's name.
         problem: With id, text and answer.
         settings: The search.
+        actions: How the model is asked by each action.
         summaries: What is remembered of theorems, by all threads; None remembers nothing and draws all samples.
     """
 
-    def __init__(self, client: Any, problem: dict[str, str], settings: Any, summaries: dict[str, str] | None):
+    def __init__(
+        self,
+        client: Any,
+        model: str,
+        problem: dict[str, str],
+        settings: Any,
+        actions: Any,
+        summaries: dict[str, str] | None,
+    ):
         from tests.synthesis.parts import WordTheorems
 
-        self.client, self.problem, self.settings, self.summaries = client, problem, settings, summaries
+        self.client, self.model, self.problem = client, model, problem
+        self.settings, self.actions, self.summaries = settings, actions, summaries
         self.theorems = WordTheorems()
         self.seeds = count()
 
@@ -330,8 +372,9 @@ class Sequential:
         from synthesis.calls import Request
         from synthesis.generator import wire
 
-        request = Request.of(prompt, action.sampling, next(self.seeds))
-        answered = self.client.post("/chat/completions", body=wire.body("solver", request, 0), cast_to=object)
+        sampling = getattr(self.actions, type(action).__name__.lower())
+        request = Request.of(prompt, sampling, next(self.seeds))
+        answered = self.client.post("/chat/completions", body=wire.body(self.model, request, 0), cast_to=object)
         return action.parse(answered["choices"][0]["message"]["content"])
 
 

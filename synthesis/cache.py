@@ -27,7 +27,7 @@ CREATE VIEW prompts AS SELECT key, messages AS opening, json_extract(request, '$
 
 
 class CacheError(OSError):
-    """A file that is no call cache, or one of another version."""
+    """A file that is no call cache, one of another version, or one that cannot be opened now."""
 
 
 def call_key(model: str, request: Request, sample: int) -> str:
@@ -46,7 +46,7 @@ class CallCache:
         path: The file, made where it is missing; ``":memory:"`` keeps calls for this process alone.
 
     Raises:
-        CacheError: If the file is something else.
+        CacheError: If the file is something else, or cannot be opened now.
     """
 
     def __init__(self, path: str | Path):
@@ -57,6 +57,11 @@ class CallCache:
         self._database = sqlite3.connect(self.path, timeout=60.0, isolation_level=None, check_same_thread=False)
         try:
             self._prepare()
+        except sqlite3.OperationalError as error:  # locked, or a full disk
+            self._database.close()
+            raise CacheError(
+                f"{path} cannot be opened now ({error}): try again when no program holds it and the disk has space"
+            ) from error
         except sqlite3.DatabaseError as error:
             self._database.close()
             raise CacheError(f"{path} is no call cache ({error}): choose another file") from error

@@ -86,6 +86,7 @@ class Usage:
         prompt_tokens: Tokens read, cached answers not counted.
         generated_tokens: Tokens written, cached answers not counted.
         in_flight: Attempts under way now.
+        held: Answers and records that wait now for space on a full disk.
         busy_seconds: Time that attempts were under way, in the server's queue or in a slot, added up.
     """
 
@@ -96,12 +97,13 @@ class Usage:
     prompt_tokens: int = 0
     generated_tokens: int = 0
     in_flight: int = 0
+    held: int = 0
     busy_seconds: float = 0.0
 
 
 class GenerationError(RuntimeError):
-    """This call cannot be answered: the request was refused, or its retries are spent."""
+    """This call cannot be answered: it was refused, or its retries are spent while others were answered."""
 
 
 class ServerError(ConnectionError):
-    """No call can be answered: a wrong model, a refused key, no server."""
+    """No call can be answered: a wrong model, a refused key, no server or one that fails."""

@@ -26,8 +26,8 @@ configs:
 _WHAT = """# Training triples for reasoning-aware retrieval
 
 Queries, theorems that answer them, and theorems that do not. A language model solved problems by tree search and
-retrieved theorems on the way. Where a theorem lies on a path to a right answer, it is the positive of queries that were
-made of that place in the solution; what the same retrieval returned and the model rejected is negative.
+retrieved theorems on the way. Where a theorem lies on a path to a rewarded answer, it is the positive of queries that
+were made of that place in the solution; what the same retrieval returned and the model rejected is negative.
 
 This card was written with the data; the same figures are in `samples.json`."""
 
@@ -35,8 +35,9 @@ _FIELDS = """## Fields of `train.jsonl`
 
 One JSON object a line: `query_id`, `query`, `query_type`, `positive` (`docno`, `text`), `negatives` (`docno`, `text`,
 `origin`), `also_relevant` (docnos of other theorems that were accepted for the same problem) and `provenance`: problem,
-configuration, rollout, the numbers of the query node and the theorem node, and the keys of the language model's calls
-that wrote the query and judged the theorems.
+configuration, rollout, the numbers of the query node and the theorem node, what the rollout's answer was judged by
+(`reward`: `gold`, the gold answer, or `consensus`, the answer that several solutions agreed on), and the keys of the
+language model's calls that wrote the query and judged the theorems.
 
 | `query_type` | The query is |
 |---|---|
@@ -52,7 +53,7 @@ that wrote the query and judged the theorems.
 
 _LIMITS = """## What to beware of
 
-- Relevance was judged by a language model, and a theorem on the way to a right answer need not be why it is right.
+- Relevance was judged by a language model, and a theorem on the way to an answer need not be why it is right.
 - Mined negatives are unjudged. No theorem that was accepted for the problem is among them; others may be relevant.
 - The theorem corpus is training data too: where an evaluation searches the same corpus, its documents have been seen.
 - Licences of the problems and of the theorem corpus apply to the texts."""

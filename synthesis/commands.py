@@ -122,7 +122,9 @@ def report(folder: Folder, json_: Json = False, debug: Debug = False) -> str:
 @framed
 def view(
     folder: Folder,
-    problem: Annotated[list[str], typer.Option(help="Id of a problem to show; repeatable; by default all.")] = [],  # noqa: B006
+    problem: Annotated[
+        list[str], typer.Option(help="Id of a problem to show, the others left as they are; repeatable.")
+    ] = [],  # noqa: B006
     limit: Annotated[int | None, typer.Option(help="Show the first so many.")] = None,
     output: Annotated[Path | None, typer.Option(help="Where the pages go; by default views/ in the run's.")] = None,
     debug: Debug = False,
@@ -133,12 +135,17 @@ def view(
 
     dataset = folder / "samples" / "train.jsonl"
     with requiring_store(folder) as store:
+        if absent := [repr(name) for name in problem if not store.get(name)]:
+            raise ValueError(
+                f"{folder} holds no finished problem {', '.join(absent)}: views/index.html lists their ids"
+            )
         records: Iterator[Any] = (record for name in problem for record in store.get(name)) if problem else iter(store)
         page = write_views(
             islice(records, limit),
             output or folder / "views",
             samples=dataset if dataset.is_file() else None,
             title=folder.resolve().name,
+            is_part=bool(problem),
         )
     return str(page)
 
@@ -172,9 +179,9 @@ def _summary(done: "RunReport", output: Path) -> str:
     from synthesis.progress import duration
 
     stored = done.kept + done.finished
-    accuracy = f", {100 * done.solved / stored:.1f}% solved" if stored else ""
+    rewarded = f", {100 * done.solved / stored:.1f}% rewarded" if stored else ""
     left = f"; {done.left:,} left ({done.ended}): radar synthesize resume {output}" if done.left else ""
-    return f"{output}: {stored:,} of {done.total:,} problems{accuracy}, {duration(done.seconds)}{left}"
+    return f"{output}: {stored:,} of {done.total:,} problems{rewarded}, {duration(done.seconds)}{left}"
 
 
 def _settings(folder: Path, shard: str, overrides: list[str] | None = None) -> "Settings":

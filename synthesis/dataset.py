@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
+from synthesis.calls import Completion, Request
 from synthesis.run import (
     THEOREMS_FOLDER,
     finish,
@@ -21,6 +23,28 @@ from synthesis.run import (
 )
 from synthesis.samples import make_samples
 from synthesis.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from synthesis.generator import Generator
+
+
+class CheckedLate:
+    """A generator that is checked before the first call that its cache doesn't answer: till then it needs no server.
+
+    Args:
+        generator: The client.
+    """
+
+    def __init__(self, generator: Generator):
+        self._generator = generator
+        self._check: asyncio.Task[None] | None = None
+
+    async def complete(self, request: Request, *, sample: int = 0, route: str = "") -> Completion:
+        """See :meth:`Generator.complete`."""
+        if not self._generator.knows(request, sample):
+            self._check = self._check or asyncio.create_task(self._generator.check())
+            await asyncio.shield(self._check)  # one check for all; who is cancelled takes it from nobody
+        return await self._generator.complete(request, sample=sample, route=route)
 
 
 def make_dataset(
@@ -62,15 +86,15 @@ def make_dataset(
 
         async def go() -> dict[str, Any]:
             async with open_generator(settings, folder, api_key) as generator:
-                await generator.check()
                 with tqdm(total=len(store), desc="samples", unit=" problems", file=sys.stderr) as bar:
                     return await make_samples(
                         store,
-                        generator,
+                        CheckedLate(generator),
                         bm25,
                         dense,
                         output,
                         settings=settings.samples,
+                        seed=settings.seed,
                         against=queries,
                         about=about,
                         progress=bar.update,

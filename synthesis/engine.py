@@ -2,37 +2,35 @@
 
 Each of ``concurrency`` workers takes the next problem when it is done with one, so a slow tree stalls nobody. A record
 goes to the store the moment it is finished and is forgotten. However a run ends, killed, stopped, out of budget or
-because nothing answers any more, finished problems are in the store and the calls of the others in the call cache: the
-next run skips the former and is led through the latter in no time.
+because nothing answers any more, finished problems are in the store and the answered calls of the others in the call
+cache: the next run skips the former and is led through the latter in no time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
-import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, ParamSpec, Protocol, TypeVar
+from functools import partial
+from typing import Literal, Protocol
 
-from synthesis.calls import Usage
+from synthesis.calls import ServerError, Usage
+from synthesis.disk import despite_full_disk
 from synthesis.problems import Problem
 from synthesis.progress import Progress, Silent, Status
 from synthesis.settings import Budget
-from synthesis.solve import Parts, solve
+from synthesis.solve import Parts, UnansweredError, solve
 from synthesis.store import Record, Store, is_solved
 
 _LOOK_SECONDS = 0.25  # between two looks at what might end a run
-_DISK_SECONDS = 5.0  # between two attempts to write to a full disk
+_UNANSWERED = 5  # problems in a row whose first calls all failed, after which the run is given up
 
 _FULL = "waiting for disk space"
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 Ending = Literal["done", "stopped", "budget: calls", "budget: tokens", "budget: seconds"]
 
@@ -148,7 +146,7 @@ async def run(
         shard: ``(i, n)``: of the problems, every n-th beginning with number i, counted from 0.
         longest_first: Whether problems with long texts are begun first, in the hope that they take longest.
         budget: Ends the run, to within a quarter of a second, with what is under way unfinished.
-        stop: Ends the run when somebody asks.
+        stop: Ends the run when somebody asks; at once if it waits for space on a full disk.
         progress: Shows it.
 
     Returns:
@@ -156,8 +154,7 @@ async def run(
 
     Raises:
         ValueError: For a shard that doesn't exist.
-        ServerError: If the language model cannot be asked, now or later.
-        sqlite3.OperationalError: If a disk is full and the run is stopped while it waits for space.
+        ServerError: If the language model cannot be asked, now or later, or refuses problem after problem.
     """
     index, shards = shard
     if not 0 <= index < shards:
@@ -187,45 +184,45 @@ async def work(
     desk: Desk, parts: Parts, status: Status, *, workers: int, budget: Budget, stop: Stop, progress: Progress
 ) -> Ending:
     """Works until the desk has no more problems, or the run is to end; see :func:`run`."""
+    unanswered = 0  # problems since the last finished one
 
     async def worker() -> None:
+        nonlocal unanswered
         while not stop.level and (problem := await desk.take()) is not None:
             status.under_way += 1
             try:
-                # A tree that met a full disk is built again from the call cache; a record is kept until it is written.
-                record = await despite_full_disk(solve, problem, parts)
-                await despite_full_disk(desk.bring, record)
+                record = await solve(problem, parts)
+                await despite_full_disk(partial(desk.bring, record), status.usage)
+            except UnansweredError as error:
+                unanswered += 1
+                progress.note(
+                    f"problem {problem.id} is left for the next run, since all its first calls failed: {error}"
+                )
+                if unanswered == _UNANSWERED:
+                    raise ServerError(
+                        f"the calls of {unanswered} problems in a row failed, the last with: {error}. See that the "
+                        "model has a chat template, that the server takes these sampling values (actions.*), and that "
+                        "prompts of this length fit into its context; then resume the run"
+                    ) from error
+                continue
             finally:
                 status.under_way -= 1
+            unanswered = 0
             status.finished += 1
             status.solved += is_solved(record)
-
-    async def despite_full_disk(attempt: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        while True:
-            try:
-                result = await attempt(*args, **kwargs)
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL or stop.level:
-                    raise
-                if status.state != _FULL:
-                    progress.note("the disk is full: the run waits, and goes on by itself when there is space again")
-                status.state = _FULL
-                await asyncio.sleep(_DISK_SECONDS)
-                continue
-            if status.state == _FULL:
-                status.state = ""
-            return result
 
     tasks = {asyncio.create_task(worker()) for _ in range(workers)}
     running = tasks
     try:
         while running:
+            if status.usage.held or status.state == _FULL:
+                status.state = _FULL if status.usage.held else ""
             progress.show(status)
             done, running = await asyncio.wait(running, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
                 task.result()  # raises what the worker did
             ended = spent(budget, status)
-            if ended or stop.level > 1:
+            if ended or stop.level > 1 or (stop.level and status.usage.held):  # a full disk lets nothing be finished
                 return ended or "stopped"
             if stop.level and not status.state:
                 progress.note(f"stopping: {status.under_way} problems are finished first; ask again to end at once")
@@ -235,6 +232,8 @@ async def work(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if status.state == _FULL:
+            status.state = ""
         progress.show(status)
 
 

@@ -54,8 +54,8 @@ class Status:
         return time.monotonic() - self.began
 
     @property
-    def accuracy(self) -> float | None:
-        """The share of problems in the store that were solved."""
+    def rewarded(self) -> float | None:
+        """The share of problems in the store with a rollout of reward 1."""
         return self.solved / self.done if self.done else None
 
     @property
@@ -76,7 +76,7 @@ class Status:
         done = f"{self.done:,} of {self.total:,} ({_share(self.done, self.total)})"
         return {
             "problems": f"{done}, {self.under_way} under way",
-            "accuracy so far": "–" if self.accuracy is None else f"{100 * self.accuracy:.1f}%",
+            "rewarded so far": "–" if self.rewarded is None else f"{100 * self.rewarded:.1f}%",
             "calls": f"{usage.calls:,} answered, {usage.failed:,} failed, {usage.retried:,} retried",
             "from the cache": f"{usage.cached:,} ({_share(usage.cached, asked)})",
             "tokens": f"{_short(usage.prompt_tokens)} read, {_short(usage.generated_tokens)} written",

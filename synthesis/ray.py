@@ -33,6 +33,7 @@ from synthesis.run import (
     open_generator,
     open_verifier,
     read_theorems,
+    with_sources,
 )
 from synthesis.settings import Budget, Settings
 from synthesis.solve import Parts
@@ -189,9 +190,10 @@ def synthesize_on_ray(
     checked = read_problems(problems, without_answers=settings.consensus.samples > 0)
     texts = read_theorems(corpus)
     folder, stop = Path(output).absolute(), Stop()
+    settings = with_sources(settings, folder, problems, corpus)
     if not ray.is_initialized():
         ray.init()
-    with locked(folder), claimed(folder, settings, texts) as (_, configuration), stop.on_signals():
+    with locked(folder), claimed(folder, settings, texts, checked) as (_, configuration), stop.on_signals():
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         desk = ray.remote(num_cpus=0, scheduling_strategy=here)(SharedDesk).remote(
             checked, str(folder / STORE_FILE), configuration

@@ -16,6 +16,12 @@ from synthesis.summary import Summary, summarise
 SCHEMA = 1
 
 _KINDS = {"thought": "one-step thought", "completion": "completion", "query": "query", "theorem": "theorem"}
+_TOKENS = {
+    "prompt_tokens": "Prompt tokens",
+    "paid_prompt_tokens": "Prompt tokens not from the cache",
+    "generated_tokens": "Generated tokens",
+    "paid_generated_tokens": "Generated tokens not from the cache",
+}
 
 
 def write_report(
@@ -70,7 +76,7 @@ def run_figures(summaries: Iterable[Summary]) -> dict[str, Any]:
         sums[f"{group}.solved"] += summary.is_solved
         sums[f"{group}.rollouts"] += summary.rollouts
         sums[f"{group}.rewarded"] += summary.rewarded
-        for name in ("calls", "cached", "prompt_tokens", "generated_tokens", "uses", "visited"):
+        for name in ("calls", "cached", "uses", "visited", *_TOKENS):
             sums[name] += getattr(summary, name)
         sums["with_uses"] += summary.uses > 0
         configurations[summary.configuration] += 1
@@ -98,8 +104,7 @@ def run_figures(summaries: Iterable[Summary]) -> dict[str, Any]:
         "calls": {
             "total": sums["calls"],
             "cached": sums["cached"],
-            "prompt_tokens": sums["prompt_tokens"],
-            "generated_tokens": sums["generated_tokens"],
+            **{name: sums[name] for name in _TOKENS},
             "median_per_problem": median(calls),
             "unparsable": dict(unparsable),
             "failed": dict(failed),
@@ -149,7 +154,13 @@ def _problems(report: Mapping[str, Any]) -> str:
     return (
         table(("Problems", "Number", "Solved", "Rollouts with reward 1"), rows)
         + "\n\nA problem is solved if at least one rollout ended with reward 1."
+        + (f" {_CONSENSUS}" if report["problems"]["self_consistency"]["problems"] else "")
     )
+
+
+_CONSENSUS = (
+    "Without a gold answer, rewards say that solutions of one model agree with each other, not that they are right."
+)
 
 
 def _search(report: Mapping[str, Any]) -> str:
@@ -163,7 +174,7 @@ def _search(report: Mapping[str, Any]) -> str:
         ("… rejected", _part(theorems.get("irrelevant", 0), judged)),
         ("… with an unparsable judgement", _part(theorems.get("unparsable", 0), judged)),
         ("Theorems retrieved that were on the path already", count(theorems.get("on_path", 0))),
-        ("Theorem nodes on the way to a right answer", count(theorems["uses"])),
+        ("Theorem nodes on the way to reward 1", count(theorems["uses"])),
         ("Problems with such a node", count(theorems["problems_with_uses"])),
     ]
     rows += [(f"Answers judged by: {how}", count(number)) for how, number in sorted(report["verdicts"].items())]
@@ -177,13 +188,15 @@ def _calls(report: Mapping[str, Any]) -> str:
         ("Calls", count(asked)),
         ("… answered from the cache", _part(calls["cached"], asked)),
         ("… a problem (median)", f"{calls['median_per_problem']:g}"),
-        ("Prompt tokens", count(calls["prompt_tokens"])),
-        ("Generated tokens", count(calls["generated_tokens"])),
+        *((shown, count(calls[name])) for name, shown in _TOKENS.items()),
         ("Seconds a problem (median)", f"{seconds['median_per_problem']:g}"),
     ]
     rows += [(f"Unparsable: {what}", count(number)) for what, number in sorted(calls["unparsable"].items())]
     rows += [(f"Failed: {why}", count(number)) for why, number in sorted(calls["failed"].items())]
-    return table(("Language model", "Number"), rows)
+    return (
+        table(("Language model", "Number"), rows)
+        + "\n\nWhat is from the cache was answered for another problem, or before the run was stopped and resumed."
+    )
 
 
 def samples_markdown(samples: Mapping[str, Any]) -> str:
@@ -209,14 +222,18 @@ def samples_markdown(samples: Mapping[str, Any]) -> str:
         for kind, of_type in types.items()
         for reason, number in of_type["dropped"].items()
     ]
+    calls, of_agreement = samples["calls"], samples["consensus_samples"]
     refused = [(reason, count(number)) for reason, number in samples["refused_as_negatives"].items()]
     parts = [
         f"{count(samples['samples'])} samples of {count(samples['theorems'])} theorems. Of "
         f"{count(problems['records'])} problems, {count(problems['rewarded'])} were solved, "
         f"{count(problems['with_uses'])} of them with a theorem on the way; {count(problems['contaminated'])} were "
         "left out as evaluation queries.",
+        f"{count(of_agreement)} of them come of problems without a gold answer. {_CONSENSUS}" if of_agreement else "",
         table(heads, [*made, tuple(total)]),
         "Overlap: mean share of a written query's content words that occur in the theorem.",
+        f"The language model was asked {count(calls['total'])} times for queries: "
+        f"{count(calls['prompt_tokens'])} tokens read, {count(calls['generated_tokens'])} written.",
         table(("Type", "Not made or dropped because", "Number"), dropped) if dropped else "",
         table(("Refused as a negative because", "Number"), refused) if refused else "",
     ]

@@ -8,9 +8,11 @@ its own, ``shard-3-of-16``, inside it; :func:`merge` brings them together.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from synthesis.verifier import Verifier
 
 SETTINGS_FILE, STORE_FILE, CACHE_FILE, THEOREMS_FOLDER = "settings.yaml", "problems.sqlite", "calls.sqlite", "theorems"
+
+_SHARD = re.compile(r"shard-\d+-of-[1-9]\d*")
 
 T = TypeVar("T")
 
@@ -52,7 +56,8 @@ def synthesize(
         problems: A file of JSON lines, or records; see :func:`synthesis.problems.read_problems`.
         corpus: The theorems: a file of JSON lines, texts by docno, or records.
         output: The run's folder.
-        settings: The paper's by default. Their ``problems`` and ``corpus`` are not looked at.
+        settings: The paper's by default. Their ``problems`` and ``corpus`` are not looked at; the folder's settings
+            name the files given here.
         theorems: What searches the corpus, instead of what ``settings.retriever`` says. The configuration's digest
             doesn't know what it is: give each retriever a folder of its own.
         verifier: What compares answers, instead of what ``settings.verifier`` says.
@@ -64,15 +69,16 @@ def synthesize(
         What it came to, whether or not all problems are done.
 
     Raises:
-        ValueError: For a problem, theorem or setting that is not right, or a folder of other settings or another
-            corpus.
+        ValueError: For a problem, theorem or setting that is not right, or a folder of other settings, another corpus,
+            or another problem under the same id.
         ServerError: If the language model cannot be asked; what is finished is kept.
     """
     checked = read_problems(problems, without_answers=settings.consensus.samples > 0)
     texts = read_theorems(corpus)
     folder = shard_folder(Path(output), shard)
+    settings = with_sources(settings, folder, problems, corpus)
     stop = Stop()
-    with locked(folder), claimed(folder, settings, texts) as (store, configuration):
+    with locked(folder), claimed(folder, settings, texts, checked) as (store, configuration):
 
         async def check() -> None:
             async with open_generator(settings, folder, api_key) as generator:
@@ -178,12 +184,27 @@ def open_verifier(settings: Settings) -> Verifier:
     return Verifier(settings.verifier.workers, settings.verifier.deadline)
 
 
+def with_sources(settings: Settings, folder: Path, problems: object, corpus: object) -> Settings:
+    """Returns settings that name a run's files; for records in memory, the file that the folder's settings name."""
+    written = folder / SETTINGS_FILE
+
+    def path_of(name: str, source: object) -> str | None:
+        if isinstance(source, str | Path):
+            return str(Path(source).absolute())
+        return getattr(Settings.load(written), name) if written.is_file() else None
+
+    return replace(settings, problems=path_of("problems", problems), corpus=path_of("corpus", corpus))
+
+
 @contextmanager
-def claimed(folder: Path, settings: Settings, texts: Mapping[str, str]) -> Iterator[tuple[Store, str]]:
+def claimed(
+    folder: Path, settings: Settings, texts: Mapping[str, str], problems: Iterable[Problem]
+) -> Iterator[tuple[Store, str]]:
     """Opens a folder's store for a run and notes its settings there; gives the store and the configuration's digest.
 
     Raises:
-        SettingsError: If the folder is of another configuration; it names what differs.
+        SettingsError: If the folder is of another configuration, or holds another problem under an id of these; it
+            names what differs.
     """
     from synthesis.retriever.corpus import corpus_digest
 
@@ -197,8 +218,24 @@ def claimed(folder: Path, settings: Settings, texts: Mapping[str, str]) -> Itera
                 f"{folder} holds problems of another configuration ({', '.join(others)}): "
                 f"{'; '.join(changed) or 'the corpus is another one, or prompts have changed'}. Choose another folder"
             )
+        for problem in problems:
+            _require_unchanged(problem, store, configuration)
         settings.save(written)
         yield store, configuration
+
+
+def _require_unchanged(problem: Problem, store: Store, configuration: str) -> None:
+    """Makes sure that a problem is still what it was when it was solved."""
+    before = store.problem(problem.id, configuration)
+    now = [problem.text, problem.answer, None if problem.choices is None else list(problem.choices)]
+    if before is None or before == now:
+        return
+    names = ("the text", "the answer", "the choices")
+    changed = [name for name, old, new in zip(names, before, now, strict=True) if old != new]
+    raise SettingsError(
+        f"{store.path} holds another problem {problem.id!r}: {' and '.join(changed)} changed since it was solved. Give "
+        "the changed problem another id, or choose another folder"
+    )
 
 
 @contextmanager
@@ -242,37 +279,64 @@ def shard_folder(output: Path, shard: tuple[int, int]) -> Path:
 def merge(output: Path, folders: Iterable[Path] = ()) -> int:
     """Brings the shards of a run together in its folder; doing it again, after more was done, adds what is new.
 
+    All is checked before anything is written.
+
     Args:
         output: The run's folder.
-        folders: Those of shards; by default all ``shard-*-of-*`` inside it.
+        folders: Those of shards; by default all shards inside it, of which none may be absent.
 
     Returns:
         The number of problems that are there now.
 
     Raises:
-        ValueError: If there is no shard, or they are of different settings.
+        ValueError: If there is no shard, one is absent, or they are of different settings, corpora or prompts.
         OSError: If a shard's file is missing or no store.
     """
-    from synthesis.cache import CallCache
+    from synthesis.cache import CacheError, CallCache
 
-    parts = sorted(folders) or sorted(path for path in output.glob("shard-*-of-*") if path.is_dir())
-    if not parts:
+    parts = sorted(folders) or _shards(output)
+    with locked(output):
+        places = [output, *parts] if (output / STORE_FILE).is_file() else parts
+        settings = Settings.load(places[0] / SETTINGS_FILE)
+        configurations: set[str] = set()
+        for place in places:
+            of_place = Settings.load(place / SETTINGS_FILE)
+            if changed := sorted(differences(settings.identity(), of_place.identity())):
+                raise SettingsError(f"{places[0]} and {place} are of different settings: {'; '.join(changed)}")
+            with requiring_store(place) as store:
+                configurations |= store.configurations().keys()
+            if len(configurations) > 1:
+                raise SettingsError(f"{place} is of another corpus or other prompts than {places[0]}: keep them apart")
+        for part in parts:
+            if not (part / CACHE_FILE).is_file():
+                raise CacheError(f"{part / CACHE_FILE}: there is no such call cache")
+            CallCache(part / CACHE_FILE).close()  # it is one, of this version
+        with Store(output / STORE_FILE) as store:
+            store.merge(part / STORE_FILE for part in parts)
+            cache = CallCache(output / CACHE_FILE)
+            try:
+                cache.merge(part / CACHE_FILE for part in parts)
+            finally:
+                cache.close()
+            settings.save(output / SETTINGS_FILE)
+            return len(store)
+
+
+def _shards(output: Path) -> list[Path]:
+    """Returns the folders of a run's shards.
+
+    Raises:
+        SettingsError: If there is none, or one is absent.
+    """
+    found = {path.name: path for path in output.glob("shard-*-of-*") if path.is_dir()}
+    if not found:
         raise SettingsError(f"{output} has no shards (folders named shard-0-of-4): name their folders")
-    settings = [Settings.load(part / SETTINGS_FILE) for part in parts]
-    for part, of_part in zip(parts, settings, strict=True):
-        if changed := sorted(differences(settings[0].identity(), of_part.identity())):
-            raise SettingsError(f"{parts[0]} and {part} are of different settings: {'; '.join(changed)}")
-    with locked(output), Store(output / STORE_FILE) as store:
-        store.merge(part / STORE_FILE for part in parts)
-        if len(store.configurations()) > 1:
-            raise SettingsError(f"{output}: its shards are of different corpora or prompts: make each its own run")
-        cache = CallCache(output / CACHE_FILE)
-        try:
-            cache.merge(part / CACHE_FILE for part in parts)
-        finally:
-            cache.close()
-        settings[0].save(output / SETTINGS_FILE)
-        return len(store)
+    numbers = {int(name.rpartition("-")[2]) for name in found if _SHARD.fullmatch(name)}
+    absent = [shard_folder(output, (index, n)).name for n in sorted(numbers) for index in range(n)]
+    absent = [name for name in absent if name not in found]
+    if absent:
+        raise SettingsError(f"{output} lacks {', '.join(absent)}: run them first, or name the folders to be merged now")
+    return [found[name] for name in sorted(found)]
 
 
 def finish(work: Callable[[], Coroutine[Any, Any, T]], stop: Stop | None = None) -> T:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from synthesis.actions import (
     Candidates,
     Completion,
+    CompletionSampling,
     Reflection,
     ReflectionReason,
     SameAnswer,
@@ -86,10 +87,13 @@ class RetrieverSettings:
 
 @dataclass(frozen=True)
 class ActionSettings:
-    """How the model is sampled by each action of the search."""
+    """How the model is sampled by each action of the search.
+
+    ``choice`` and ``logprobs`` belong to the actions: a file of settings holds neither.
+    """
 
     thought: Sampling = Thought().sampling
-    completion: Sampling = Completion().sampling
+    completion: CompletionSampling = Completion().sampling
     candidates: Sampling = Candidates().sampling
     reflection: Sampling = Reflection().sampling
     reflection_reason: Sampling = ReflectionReason().sampling
@@ -129,10 +133,16 @@ class VerifierSettings:
     deadline: float = 5.0
     judge: bool = False
 
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ValueError(f"workers is {self.workers}: it must be 1 or more")
+        if not self.deadline > 0:
+            raise ValueError(f"deadline is {self.deadline}: it must be more than 0 seconds")
+
 
 @dataclass(frozen=True)
 class Budget:
-    """Where a run ends, finished or not; None is no limit.
+    """Where a run ends, finished or not; None is no limit. It counts for one process: each start, and each shard.
 
     Attributes:
         calls: LLM calls answered by a server.
@@ -143,6 +153,11 @@ class Budget:
     calls: int | None = None
     tokens: int | None = None
     seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} is {value}: it must be more than 0, or null for no limit")
 
 
 @dataclass(frozen=True)
@@ -197,25 +212,27 @@ class Settings:
 
         Args:
             source: The file, or ``"paper"``; what it leaves out keeps its default. Paths in it are relative to it.
-            overrides: ``"key=value"`` strings with dotted keys and YAML values, over the file.
+            overrides: ``"key=value"`` strings with dotted keys and YAML values, over the file. Paths in them are
+                relative to the working directory.
 
         Raises:
             SettingsError: For a key or value that is not right, or a file that is no YAML.
             OSError: If the file cannot be read.
         """
         given = _read(source)
-        values = _merged(asdict(cls()), given, str(source))
+        values = _merged(_of_files(cls()), given, str(source))
         for override in overrides:
-            values = _merged(values, _parsed_override(override), f"--set {override}")
+            values = _merged(values, _placed(_parsed_override(override), Path()), f"--set {override}")
         return cls._checked(values, f"{source}, with what was set over it" if overrides else str(source))
 
     @classmethod
     def _checked(cls, values: Mapping[str, Any], source: str) -> Settings:
         from pydantic import TypeAdapter, ValidationError
 
+        whole = _merged(asdict(cls()), values, source)
         try:
             # By way of JSON, in which a list may stand for a tuple and nothing else for anything.
-            return TypeAdapter(cls).validate_json(json.dumps(values))
+            return TypeAdapter(cls).validate_json(json.dumps(whole))
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"]))
@@ -228,7 +245,7 @@ class Settings:
 
         from synthesis.files import write_text
 
-        values = json.loads(json.dumps(asdict(self)))
+        values = json.loads(json.dumps(_of_files(self)))
         write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
     def identity(self) -> dict[str, Any]:
@@ -241,7 +258,8 @@ class Settings:
         retriever = {name: values["retriever"][name] for name in _identifying(self.retriever.kind)}
         prompts = {prompt.name: prompt.version for prompt in _search_prompts()}
         identity = {name: values[name] for name in wanted} | {"model": self.generator.model, "prompts": prompts}
-        verifier = {"judge": self.verifier.judge}
+        # A comparison that comes to no end before the deadline is a reward of 0.
+        verifier = {"judge": self.verifier.judge, "deadline": self.verifier.deadline}
         return json.loads(json.dumps(identity | {"retriever": retriever, "verifier": verifier}))
 
     def digest(self, corpus: str) -> str:
@@ -268,6 +286,14 @@ def _identifying(kind: str) -> tuple[str, ...]:
     }[kind]
 
 
+def _of_files(settings: Settings) -> dict[str, Any]:
+    """Returns the settings that files hold and overrides may change."""
+    values = asdict(settings)
+    for sampling in values["actions"].values():
+        del sampling["choice"], sampling["logprobs"]
+    return values
+
+
 def _search_prompts() -> Iterator[Any]:
     thought, completion, candidates, reflection, reason, summary, same_answer = _SEARCH_ACTIONS
     yield from (action.prompt("", ()) for action in (thought, completion, candidates))
@@ -290,10 +316,13 @@ def _read(source: str | Path) -> dict[str, Any]:
         raise SettingsError(f"{source}: not readable as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict):
         raise SettingsError(f"{source}: must be a mapping of keys to values")
-    for name in ("problems", "corpus"):
-        if isinstance(values.get(name), str):
-            values[name] = str((Path(source).parent / Path(values[name]).expanduser()).absolute())
-    return values
+    return _placed(values, Path(source).parent)
+
+
+def _placed(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Returns values with the paths among them absolute, so that they mean the same wherever they are saved."""
+    paths = {name: values[name] for name in ("problems", "corpus") if isinstance(values.get(name), str)}
+    return values | {name: str((folder / Path(path).expanduser()).absolute()) for name, path in paths.items()}
 
 
 def _parsed_override(override: str) -> dict[str, Any]:

@@ -5,7 +5,8 @@ once, and tells the tree what came of each. A trial is a call of the language mo
 calls for each theorem that was found. Everything that is drawn at random is drawn from the settings' seed, the problem,
 the node and the slot, so the record is the same at any concurrency and after any restart, if the model's answers are.
 
-An answer that no parser understands, and a call that cannot be answered, are counted and lead to no child; a
+An answer that no parser understands, and a call that cannot be answered, are counted and lead to no child. Where that
+leaves the root alone, it is no search that came to nothing: an :class:`UnansweredError`. A
 :class:`~synthesis.calls.ServerError` ends the problem.
 """
 
@@ -35,6 +36,7 @@ from synthesis.actions import (
 from synthesis.calls import Completion as Answer
 from synthesis.calls import GenerationError, Request
 from synthesis.problems import Problem
+from synthesis.retriever.port import QueryError
 from synthesis.settings import Settings
 from synthesis.store import SCHEMA, Record
 from synthesis.tree import Child, Kind, State, Trial, ask, start, tell
@@ -46,6 +48,10 @@ if TYPE_CHECKING:
     from synthesis.verifier import Judge, Verifier
 
 T = TypeVar("T")
+
+
+class UnansweredError(RuntimeError):
+    """Calls of a problem failed before anything came of it; the message is what the last one met."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +80,20 @@ class Counts:
     Attributes:
         calls: All answers, those of the cache included.
         cached: Those of the cache.
-        prompt_tokens: Tokens read for answers that weren't cached.
+        prompt_tokens: Tokens read for all answers, whenever that was.
         generated_tokens: Tokens written for them.
+        paid_prompt_tokens: Of the former, those for answers that weren't in the cache.
+        paid_generated_tokens: The same of the latter.
         unparsable: Answers that no parser understood, by action.
-        failed: Calls that could not be answered, by action.
+        failed: Calls that could not be answered, by action, and queries that were refused as ``retrieval``.
     """
 
     calls: int = 0
     cached: int = 0
     prompt_tokens: int = 0
     generated_tokens: int = 0
+    paid_prompt_tokens: int = 0
+    paid_generated_tokens: int = 0
     unparsable: dict[str, int] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
 
@@ -91,9 +101,11 @@ class Counts:
         """Counts an answer."""
         self.calls += 1
         self.cached += answer.is_cached
+        self.prompt_tokens += answer.prompt_tokens
+        self.generated_tokens += answer.generated_tokens
         if not answer.is_cached:
-            self.prompt_tokens += answer.prompt_tokens
-            self.generated_tokens += answer.generated_tokens
+            self.paid_prompt_tokens += answer.prompt_tokens
+            self.paid_generated_tokens += answer.generated_tokens
 
 
 async def solve(problem: Problem, parts: Parts) -> Record:
@@ -106,6 +118,7 @@ async def solve(problem: Problem, parts: Parts) -> Record:
         The record, as note 0003 describes it.
 
     Raises:
+        UnansweredError: If nothing came of the root, and calls failed.
         ServerError: If the language model cannot be asked at all.
     """
     began = time.monotonic()
@@ -117,6 +130,8 @@ async def solve(problem: Problem, parts: Parts) -> Record:
             outcomes = await _together(search.children(state, trial) for trial in trials)
             for trial, children in zip(trials, outcomes, strict=True):
                 tell(state, trial, children)
+    if search.refusal and len(state.parent) == 1:
+        raise UnansweredError(str(search.refusal))
     return {
         "schema": SCHEMA,
         "problem_id": problem.id,
@@ -140,6 +155,7 @@ class _Search:
         self._settings, self._sampling = parts.settings, parts.settings.actions
         self.gold = problem.answer or None
         self.counts = Counts()
+        self.refusal: Exception | None = None
 
     async def children(self, state: State, trial: Trial) -> list[Child]:
         """Works on one trial; nothing came of it if the list is empty."""
@@ -168,7 +184,8 @@ class _Search:
         agreed = await consensus(self._parts.verifier, answers, choices=self._problem.choices, judge=judge)
         if agreed is not None and agreed.share >= wanted.share:
             self.gold = agreed.answer
-        said = {"answer": None, "votes": 0, "total": len(drawn)} if agreed is None else asdict(agreed)
+        votes = 0 if agreed is None else agreed.votes
+        said = {"answer": self.gold, "votes": votes, "total": len(drawn)}
         return said | {"calls": [call for _, calls in drawn for call in calls] + judging}
 
     async def _thought(self, steps: Sequence[Step], seed: int) -> list[Child]:
@@ -199,8 +216,8 @@ class _Search:
                         best = solution
                     if solution.reward:
                         break
-        except GenerationError:
-            _count(self.counts.failed, request)
+        except GenerationError as error:
+            self._note_failure(request.prompt.name, error)
         return [] if best is None else [best]
 
     async def _queries(self, steps: Sequence[Step], seed: int) -> list[Child]:
@@ -210,7 +227,11 @@ class _Search:
 
     async def _theorems(self, query: dict[str, Any], steps: Sequence[Step], on_path: set[str]) -> list[Child]:
         """Retrieves, judges every theorem on its own, and notes them all with the query node."""
-        hits = await self._parts.theorems.search(query["text"], self._settings.tree.max_theorems)
+        try:
+            hits = await self._parts.theorems.search(query["text"], self._settings.tree.max_theorems)
+        except QueryError as error:
+            self._note_failure("retrieval", error)
+            hits = []
         query["retrieved"] = await _together(self._judge(hit, steps, on_path) for hit in hits)
         accepted = [hit["docno"] for hit in query["retrieved"] if hit["label"] == "relevant"]
         return await _together(self._theorem(docno) for docno in accepted)
@@ -225,7 +246,7 @@ class _Search:
         action = Reflection(self._sampling.reflection)
         relevance, calls = await self._ask(action, action.prompt(self._problem.text, steps, text))
         if relevance is None:
-            return judged | {"label": "unparsable", "calls": calls}
+            return judged | {"label": "unparsable" if calls else "failed", "calls": calls}
         judged["label"] = "relevant" if relevance.is_relevant else "irrelevant"
         judged["probability"] = relevance.probability
         if self._settings.reasons:
@@ -275,8 +296,8 @@ class _Search:
         request = Request.of(prompt, action.sampling, self._settings.seed if seed is None else seed)
         try:
             answer = await self._parts.generator.complete(request, sample=sample, route=route or self._problem.id)
-        except GenerationError:
-            _count(self.counts.failed, request)
+        except GenerationError as error:
+            self._note_failure(request.prompt.name, error)
             return None, []
         return self._read(action, request, answer), [answer.call]
 
@@ -284,16 +305,22 @@ class _Search:
         self.counts.add(answer)
         if isinstance(action, Reflection):
             outcome: Any = action.parse(answer.text, answer.choice_probabilities)
+        elif isinstance(action, Candidates | Summary):
+            outcome = action.parse(answer.text, is_cut=answer.finish_reason == "length")
         else:
             outcome = action.parse(answer.text)
         if isinstance(outcome, Unparsable):
-            _count(self.counts.unparsable, request)
+            _count(self.counts.unparsable, request.prompt.name)
             return None
         return outcome
 
+    def _note_failure(self, name: str, error: Exception) -> None:
+        _count(self.counts.failed, name)
+        self.refusal = error
 
-def _count(counter: dict[str, int], request: Request) -> None:
-    counter[request.prompt.name] = counter.get(request.prompt.name, 0) + 1
+
+def _count(counter: dict[str, int], name: str) -> None:
+    counter[name] = counter.get(name, 0) + 1
 
 
 def _seed(*place: object) -> int:

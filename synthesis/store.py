@@ -29,7 +29,7 @@ _COLUMNS = "problem_id, configuration, schema, is_solved, record"
 
 
 class StoreError(OSError):
-    """A file that is no store, or one of a newer version."""
+    """A file that is no store, one of a newer version, or one that cannot be opened now."""
 
 
 class Store:
@@ -41,7 +41,7 @@ class Store:
         path: The file, made where it is missing.
 
     Raises:
-        StoreError: If the file is something else, or was written by a newer version.
+        StoreError: If the file is something else, was written by a newer version, or cannot be opened now.
     """
 
     def __init__(self, path: str | Path):
@@ -51,6 +51,11 @@ class Store:
         self._database = sqlite3.connect(self.path, timeout=60.0, isolation_level=None, check_same_thread=False)
         try:
             self._prepare()
+        except sqlite3.OperationalError as error:  # locked, or a full disk
+            self._database.close()
+            raise StoreError(
+                f"{path} cannot be opened now ({error}): try again when no program holds it and the disk has space"
+            ) from error
         except sqlite3.DatabaseError as error:
             self._database.close()
             raise StoreError(f"{path} is no store of problems ({error}): choose another file") from error
@@ -113,6 +118,15 @@ class Store:
         query = "SELECT is_solved FROM problems WHERE problem_id = ? AND configuration = ?"
         row = self._database.execute(query, key).fetchone()
         return None if row is None else bool(row[0])
+
+    def problem(self, problem_id: str, configuration: str) -> list[Any] | None:
+        """Returns text, answer and choices of a problem as they were when it was solved; None if it isn't there."""
+        query = (
+            "SELECT json_extract(record, '$.problem', '$.answer', '$.choices') FROM problems "
+            "WHERE problem_id = ? AND configuration = ?"
+        )
+        row = self._database.execute(query, (problem_id, configuration)).fetchone()
+        return None if row is None else json.loads(row[0])
 
     def get(self, problem_id: str) -> list[Record]:
         """Returns a problem's records, one for each configuration."""

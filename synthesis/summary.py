@@ -27,8 +27,10 @@ class Summary:
         uses: Number of theorem nodes on rewarded paths.
         calls: LLM calls, those answered from the cache included.
         cached: LLM calls answered from the cache.
-        prompt_tokens: Tokens read.
-        generated_tokens: Tokens written.
+        prompt_tokens: Tokens read for all of them.
+        generated_tokens: Tokens written for all of them.
+        paid_prompt_tokens: Tokens read for those that the cache didn't answer.
+        paid_generated_tokens: Tokens written for those.
         unparsable: Number of answers that no parser understood, by what was asked.
         failed: Number of calls that failed for good, by reason.
         seconds: Wall-clock seconds.
@@ -48,6 +50,8 @@ class Summary:
     cached: int
     prompt_tokens: int
     generated_tokens: int
+    paid_prompt_tokens: int
+    paid_generated_tokens: int
     unparsable: Counter[str]
     failed: Counter[str]
     seconds: float
@@ -56,6 +60,12 @@ class Summary:
     def is_solved(self) -> bool:
         """Whether at least one rollout ended with reward 1."""
         return self.rewarded > 0
+
+    @property
+    def state(self) -> str:
+        """Whether it is solved, or, without a gold answer, came to what solutions had agreed on."""
+        word = "solved" if self.has_answer else "agreed"
+        return word if self.is_solved else f"not {word}"
 
 
 def summarise(record: Mapping[str, Any]) -> Summary:
@@ -76,6 +86,8 @@ def summarise(record: Mapping[str, Any]) -> Summary:
         cached=counts["cached"],
         prompt_tokens=counts["prompt_tokens"],
         generated_tokens=counts["generated_tokens"],
+        paid_prompt_tokens=counts["paid_prompt_tokens"],
+        paid_generated_tokens=counts["paid_generated_tokens"],
         unparsable=Counter(counts["unparsable"]),
         failed=Counter(counts["failed"]),
         seconds=record["seconds"],

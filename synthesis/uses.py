@@ -13,17 +13,16 @@ from typing import Any
 from synthesis.actions import Step
 from synthesis.tree import Kind
 
-Record = Mapping[str, Any]
-
 
 @dataclass(frozen=True)
 class Use:
-    """A retrieved theorem that a right solution contains.
+    """A retrieved theorem that a rewarded solution contains.
 
     Attributes:
         problem_id: The problem's id.
         configuration: The configuration's digest.
         problem: The problem's text.
+        reward: What the rollout's answer equals: ``gold``, the gold answer, or ``consensus``, what solutions agreed on.
         rollout: Number of the first rollout that used it.
         query_node: The query node that retrieved it.
         node: The theorem node.
@@ -38,6 +37,7 @@ class Use:
     problem_id: str
     configuration: str
     problem: str
+    reward: str
     rollout: int
     query_node: int
     node: int
@@ -55,7 +55,7 @@ class Judgements:
 
     Attributes:
         accepted: Theorems that were found relevant at some node.
-        unclear: Theorems with an unparsable label and no other.
+        unclear: Theorems that nobody judged: with labels of unparsable or failed judgements and no other.
     """
 
     accepted: frozenset[str] = frozenset()
@@ -66,7 +66,7 @@ class Judgements:
         return Judgements(accepted, (self.unclear | other.unclear) - accepted)
 
 
-def uses(record: Record) -> list[Use]:
+def uses(record: Mapping[str, Any]) -> list[Use]:
     """Returns the uses of a record, in the order of its rollouts and paths."""
     nodes, found = record["nodes"], {}
     for rollout, path in enumerate(record["rollouts"]):
@@ -78,7 +78,7 @@ def uses(record: Record) -> list[Use]:
     return list(found.values())
 
 
-def _use(record: Record, rollout: int, path: list[int]) -> Use:
+def _use(record: Mapping[str, Any], rollout: int, path: list[int]) -> Use:
     nodes = record["nodes"]
     *before, query_node, node = path
     query, theorem = nodes[query_node], nodes[node]
@@ -89,6 +89,7 @@ def _use(record: Record, rollout: int, path: list[int]) -> Use:
         problem_id=record["problem_id"],
         configuration=record["configuration"],
         problem=record["problem"],
+        reward="consensus" if record["answer"] is None else "gold",
         rollout=rollout,
         query_node=query_node,
         node=node,
@@ -101,7 +102,7 @@ def _use(record: Record, rollout: int, path: list[int]) -> Use:
     )
 
 
-def judgements(record: Record) -> Judgements:
+def judgements(record: Mapping[str, Any]) -> Judgements:
     """Returns which theorems a record's query nodes accepted, and which nobody can tell of."""
     labels: dict[str, set[str]] = {}
     for node in record["nodes"]:
@@ -109,4 +110,5 @@ def judgements(record: Record) -> Judgements:
             labels.setdefault(hit["docno"], set()).add(hit["label"])
     # What is already on the path was accepted there.
     accepted = frozenset(docno for docno, of_it in labels.items() if of_it & {"relevant", "on_path"})
-    return Judgements(accepted, frozenset(docno for docno, of_it in labels.items() if of_it == {"unparsable"}))
+    unclear = frozenset(docno for docno, of_it in labels.items() if of_it <= {"unparsable", "failed"})
+    return Judgements(accepted, unclear)

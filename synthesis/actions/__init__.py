@@ -6,16 +6,17 @@ know no network, no tree and no verifier; the prompts are the text files of ``sy
 """
 
 from synthesis.actions._prompts import Prompt, Sampling, Step, Unparsable, partial_solution
-from synthesis.actions.answers import SameAnswer
 from synthesis.actions.candidates import Candidate, Candidates
 from synthesis.actions.questions import LexicalQuestion, QuestionCheck, TheoremQuestion, check_question
-from synthesis.actions.solving import Completion, Reasoning, Thought
+from synthesis.actions.same_answer import SameAnswer
+from synthesis.actions.solving import Completion, CompletionSampling, Reasoning, Thought
 from synthesis.actions.theorems import Reflection, ReflectionReason, Relevance, Summary
 
 __all__ = [
     "Candidate",
     "Candidates",
     "Completion",
+    "CompletionSampling",
     "LexicalQuestion",
     "Prompt",
     "QuestionCheck",

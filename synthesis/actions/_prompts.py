@@ -8,6 +8,7 @@ a server's prefix cache keeps it. They are filled in one pass: what is put in, L
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,17 +57,19 @@ class Sampling:
     """How the model is asked; the defaults are the paper's for solving.
 
     Attributes:
-        samples: Answers wanted of one prompt.
         temperature: 0 for the most probable answer.
         top_p: Nucleus of the distribution that is sampled from.
-        top_k: Tokens that are sampled from.
+        top_k: Tokens that are sampled from; 0 for all.
         max_tokens: Tokens after which an answer is cut off.
         stop: Texts at which an answer ends; they are not part of it.
-        choice: If given, the only answers there are (constrained decoding).
+        choice: If given, the only answers there are (constrained decoding). The action reads no others, so this is no
+            setting of a run, nor is what follows.
         logprobs: Most probable tokens whose log-probabilities are asked for at each position.
+
+    Raises:
+        ValueError: For a number out of range; it names it.
     """
 
-    samples: int = 1
     temperature: float = 0.8
     top_p: float = 0.95
     top_k: int = 40
@@ -74,6 +77,16 @@ class Sampling:
     stop: tuple[str, ...] = ()
     choice: tuple[str, ...] = ()
     logprobs: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < math.inf:
+            raise ValueError(f"temperature is {self.temperature}: it must be 0 or more")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}: it must be above 0, up to 1")
+        if self.top_k < 0:
+            raise ValueError(f"top_k is {self.top_k}: it must be 0, for all tokens, or more")
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens is {self.max_tokens}: it must be 1 or more")
 
 
 @dataclass(frozen=True)

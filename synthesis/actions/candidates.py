@@ -59,15 +59,20 @@ class Candidates:
         """Asks for theorems that would bring the solution further after these steps."""
         return template("candidates").fill(**situation(problem, steps))
 
-    def parse(self, text: str) -> tuple[Candidate, ...] | Unparsable:
-        """Reads one candidate or more; each has a name and a statement, and no two ask the same query."""
+    def parse(self, text: str, *, is_cut: bool = False) -> tuple[Candidate, ...] | Unparsable:
+        """Reads one candidate or more; each has a name and a statement, and no two ask the same query.
+
+        Args:
+            text: The answer.
+            is_cut: Whether it was cut off, in the midst of its last candidate.
+        """
         found: dict[str, Candidate] = {}
-        for record in _records(text):
+        for record in _records(text)[: -1 if is_cut else None]:
             candidate = Candidate(**{key: _value(record.get(key, "")) for key in _FIELDS})
             if candidate.name and candidate.statement:
                 found.setdefault(candidate.query.casefold(), candidate)
         if not found:
-            return Unparsable("no candidate has both a name and a statement", text)
+            return Unparsable("no whole candidate has both a name and a statement", text)
         return tuple(found.values())[: self.limit]
 
 

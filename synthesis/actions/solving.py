@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from synthesis.actions._prompts import Prompt, Sampling, Step, Unparsable, situation, template
-from synthesis.answers import boxed_answer
+from synthesis.boxed import boxed_answer
 from synthesis.tree import Kind
 
 # "Step 2: …" or a line of its own; "Step 2 shows that …" is a sentence.
@@ -52,10 +52,28 @@ class Thought:
 
 
 @dataclass(frozen=True)
+class CompletionSampling(Sampling):
+    """How a completion is asked for.
+
+    Attributes:
+        samples: The most that are drawn; the first right one is the last.
+    """
+
+    samples: int = 4
+    max_tokens: int = 1024
+    stop: tuple[str, ...] = ("\nProblem:",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.samples < 1:
+            raise ValueError(f"samples is {self.samples}: it must be 1 or more")
+
+
+@dataclass(frozen=True)
 class Completion:
     """A2, complete remaining steps: always terminal, and of several samples the best is kept."""
 
-    sampling: Sampling = Sampling(samples=4, max_tokens=1024, stop=("\nProblem:",))
+    sampling: CompletionSampling = CompletionSampling()
 
     def prompt(self, problem: str, steps: Sequence[Step]) -> Prompt:
         """Asks for all steps that follow these."""

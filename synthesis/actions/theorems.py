@@ -85,8 +85,10 @@ class Summary:
         """Asks for the sentence."""
         return template("summary").fill(theorem=theorem)
 
-    def parse(self, text: str) -> str | Unparsable:
-        """Reads the sentence; dollar signs around plain text are dropped, LaTeX is refused."""
+    def parse(self, text: str, *, is_cut: bool = False) -> str | Unparsable:
+        """Reads the sentence; dollar signs around plain text are dropped, LaTeX is refused, and what was cut off."""
+        if is_cut:
+            return Unparsable("the summary is cut off", text)
         summary = _paragraph(text)
         if not summary:
             return Unparsable("the summary is empty", text)

@@ -12,6 +12,7 @@ from types import TracebackType
 
 from synthesis.cache import CallCache, call_key
 from synthesis.calls import Completion, GenerationError, Request, ServerError, Usage
+from synthesis.disk import despite_full_disk
 from synthesis.generator.server import AttemptError, Server
 from synthesis.generator.wire import Answer
 
@@ -31,9 +32,10 @@ class _Shared:
 class Generator:
     """Asks a language model, from one event loop; an asynchronous context manager that closes connections.
 
-    Every answer is kept in the call cache, and a call whose answer is there costs nothing. Equal calls under way at
-    one time share one request. A failed attempt is made again after an exponentially growing, random delay, on
-    another server if the one it was made on is down.
+    Every answer is kept in the call cache, and a call whose answer is there costs nothing; on a full disk answers are
+    held until there is space, and no attempt is begun meanwhile. Equal calls under way at one time share one request. A
+    failed attempt is made again after an exponentially growing, random delay, on another server if the one it was made
+    on is down. When the retries are spent, the call is at fault if others were answered meanwhile, else the server.
 
     Args:
         urls: Base URLs of servers that all have the model.
@@ -125,6 +127,10 @@ class Generator:
         for reason in unreached:
             logger.warning("going on without %s", reason)
 
+    def knows(self, request: Request, sample: int = 0) -> bool:
+        """Says whether a call is answered by the cache."""
+        return self._cache.get(call_key(self.model, request, sample)) is not None
+
     async def complete(self, request: Request, *, sample: int = 0, route: str = "") -> Completion:
         """Returns one sample.
 
@@ -197,11 +203,17 @@ class Generator:
         self.usage.prompt_tokens += answer.prompt_tokens
         self.usage.generated_tokens += answer.generated_tokens
         completion = Completion(**vars(answer), call=key, is_cached=False)
-        self._cache.put(key, self.model, request, sample, completion)
+
+        async def keep() -> None:
+            self._cache.put(key, self.model, request, sample, completion)
+
+        await despite_full_disk(keep, self.usage)
         return completion
 
     async def _answer(self, request: Request, sample: int, route: str) -> Answer:
         for attempt in range(self._retries + 1):
+            if attempt < 2:  # what came while the first attempt was under way says nothing of a server that fails since
+                answered = self.usage.calls
             server = self._server(route)
             try:
                 return await server.complete(request, sample)
@@ -215,6 +227,9 @@ class Generator:
                 await asyncio.sleep(max(last.wait, delay * random.uniform(0.5, 1.0)))
         if last.is_unreachable:
             raise ServerError(f"no server answers: {reason}") from last
+        if self.usage.calls == answered:
+            remedy = "see the server's log, or be more patient (generator.timeout, generator.retries)"
+            raise ServerError(f"no call is answered: {reason}: {remedy}") from last
         raise GenerationError(reason) from last
 
     def _server(self, route: str) -> Server:

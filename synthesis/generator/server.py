@@ -17,6 +17,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 
 from synthesis.calls import GenerationError, Request, ServerError, Usage
+from synthesis.disk import wait_for_space
 from synthesis.generator import wire
 from synthesis.generator.gate import Gate
 
@@ -27,6 +28,11 @@ _CONNECT_SECONDS = 10.0
 _IDLE_SECONDS = 4.0  # that a connection is kept: vLLM closes it after 5, at times while a request is on its way
 _LONGEST_DOWN = 30.0
 _LONGEST_WAIT = 600.0  # the longest Retry-After that is honoured
+# How servers say that they don't know a field, before or after its name; what they echo of a request is in braces.
+_UNKNOWN = (
+    r"(?:un(?:known|expected|recogni[sz]ed|supported)|extra|additional"
+    r"|not (?:support|permitted|allowed|recogni[sz]ed))"
+)
 _WAITING = re.compile(r"^vllm:num_requests_waiting(?:\{[^}]*\})?\s+(\S+)", re.MULTILINE)
 
 
@@ -134,6 +140,7 @@ class Server:
         while True:
             sent = wire.body(self._model, request, sample, self._without)
             async with self.gate:
+                await wait_for_space(self._usage)
                 self._look_at_queue()
                 try:
                     payload = await self._ask("post", "/chat/completions", sent)
@@ -142,7 +149,7 @@ class Server:
                     if unknown is None:
                         raise self._refusal(error) from error
                     self._without.add(unknown)
-                    self._say_once(f"{self.url} doesn't know {unknown!r}: it is left out from now on")
+                    self._say_once(f"{self.url} doesn't know {unknown!r}, which is left out from now on: {error.said}")
                     continue
             try:
                 answer = wire.read(payload, request.choice)
@@ -262,11 +269,13 @@ def _proxy(url: SplitResult) -> str | None:
 
 
 def _unknown_field(error: _StatusError, sent: Mapping[str, Any]) -> str | None:
-    """Returns the optional field that a refusal names."""
-    if error.status not in (400, 422):
+    """Returns the optional field that a refusal calls unknown."""
+    names = "|".join(name for name in wire.OPTIONAL if name in sent)
+    if error.status not in (400, 422) or not names:
         return None
-    names = (name for name in wire.OPTIONAL if name in sent)
-    return next((name for name in names if re.search(rf"\b(top_)?{name}\b", error.said)), None)
+    field, between = rf"\b(?:top_)?({names})\b", "[^{}]{0,40}?"
+    found = re.search(rf"{_UNKNOWN}{between}{field}|{field}{between}{_UNKNOWN}", error.said, re.IGNORECASE)
+    return (found[1] or found[2]) if found else None
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:

@@ -7,7 +7,7 @@ adapters share; ``dense``, ``bm25`` and ``transformer`` are the adapters.
 from synthesis.retriever.bm25 import BM25Theorems
 from synthesis.retriever.corpus import CorpusError, read_corpus
 from synthesis.retriever.dense import EncoderTheorems, EndpointTheorems
-from synthesis.retriever.port import Hit, Theorems
+from synthesis.retriever.port import Hit, QueryError, Theorems
 from synthesis.retriever.transformer import TransformerTheorems
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "EncoderTheorems",
     "EndpointTheorems",
     "Hit",
+    "QueryError",
     "Theorems",
     "TransformerTheorems",
     "read_corpus",

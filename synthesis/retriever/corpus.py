@@ -24,7 +24,7 @@ class CorpusError(ValueError):
 
 
 def read_corpus(path: str | Path) -> dict[str, str]:
-    """Reads a corpus of JSON lines, gzipped or not; a ``title`` is put before the text.
+    """Reads a corpus of JSON lines, gzipped or not; a ``title`` becomes the line before the text.
 
     Returns:
         Texts by docno, in the order of the file.
@@ -80,7 +80,7 @@ def _add(texts: dict[str, str], place: object, record: Any) -> None:
     if not isinstance(text, str) or not text.strip():
         raise CorpusError(f"{place}: the text of {docno!r} is blank or missing: fill it in, or drop the record")
     if isinstance(title, str) and title.strip():
-        text = f"{title.strip()} {text}"
+        text = f"{' '.join(title.split())}\n{text}"  # a line of its own: what the theorem is called
     if HALF_A_PAIR.search(text):
         raise CorpusError(f"{place}: the text of {docno!r} holds half of a surrogate pair: repair its JSON escapes")
     texts[docno] = text

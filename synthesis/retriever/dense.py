@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm.auto import tqdm
 
 from synthesis.retriever.corpus import Corpus, CorpusError, corpus_digest
-from synthesis.retriever.port import BatchedTheorems, Hit
+from synthesis.retriever.port import BatchedTheorems, Hit, QueryError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +24,16 @@ if TYPE_CHECKING:
 
 _WINDOW = 1024
 _TEXTS_OF_A_REQUEST = 64
+_RETRIES = 18  # about two minutes, as of the language model's calls: the client waits 8 s at most
+_REFUSALS = (400, 413, 422)
+
+
+class _RefusedError(Exception):
+    """A text that an endpoint refuses, and what it said."""
+
+    def __init__(self, text: str, said: str):
+        super().__init__(said)
+        self.text, self.said = text, said
 
 
 class VectorTheorems(BatchedTheorems):
@@ -114,11 +124,12 @@ class EndpointTheorems(VectorTheorems):
         query_prefix: Put before a query; the default is RaDeR's form.
         theorem_prefix: Put before a theorem.
         api_key: For endpoints that want one.
-        timeout: Seconds a request may take; a failed one is made again five times.
+        timeout: Seconds a request may take; a failed one is made again for about two minutes.
         batch: See :class:`VectorTheorems`.
 
     Raises:
-        ConnectionError: If the endpoint isn't reached or refuses, now or when it is searched.
+        CorpusError: For a theorem that the endpoint refuses. Of a query that is a ``QueryError``.
+        ConnectionError: If the endpoint isn't reached, or refuses the key or the model, now or when it is searched.
     """
 
     def __init__(
@@ -136,35 +147,58 @@ class EndpointTheorems(VectorTheorems):
     ):
         import openai
 
-        self._client = openai.OpenAI(base_url=url, api_key=api_key or "none", timeout=timeout, max_retries=5)
+        self._client = openai.OpenAI(base_url=url, api_key=api_key or "none", timeout=timeout, max_retries=_RETRIES)
         self._url, self._key = url, api_key
         self._model, self._query_prefix, self._theorem_prefix = model, query_prefix, theorem_prefix
         settings = {"endpoint_model": model, "document_prefix": theorem_prefix}
         super().__init__(corpus, folder, settings, batch=batch)
 
     def _encode_theorems(self, texts: Sequence[str]) -> np.ndarray:
-        return self._embed([self._theorem_prefix + text for text in texts])
+        try:
+            return self._embed(texts, self._theorem_prefix)
+        except _RefusedError as error:
+            docno = next(docno for docno, text in self.texts.items() if text == error.text)
+            raise CorpusError(
+                f"{self._url} does not embed the theorem {docno!r} ({error.said}): shorten it, or let the server take "
+                "longer texts"
+            ) from error
 
     def _encode_queries(self, texts: Sequence[str]) -> np.ndarray:
-        return self._embed([self._query_prefix + text for text in texts])
+        try:
+            return self._embed(texts, self._query_prefix)
+        except _RefusedError as error:
+            raise QueryError(error.text, f"{self._url} does not embed a query ({error.said})") from error
 
-    def _embed(self, texts: list[str]) -> np.ndarray:
+    def _embed(self, texts: Sequence[str], prefix: str) -> np.ndarray:
         import numpy as np
-        import openai
 
-        rows = []
+        rows: list[list[float]] = []
         for start in range(0, len(texts), _TEXTS_OF_A_REQUEST):
-            asked = texts[start : start + _TEXTS_OF_A_REQUEST]
-            try:
-                data = self._client.embeddings.create(model=self._model, input=asked, encoding_format="float").data
-            except openai.OpenAIError as error:
-                said = str(error).replace(self._key, "…") if self._key else str(error)
-                raise ConnectionError(
-                    f"{self._url} embeds nothing by the model {self._model!r} ({said}): start the server, or check its "
-                    "URL (retriever.url), the model (retriever.model) and the key"
-                ) from error
-            if sorted(entry.index for entry in data) != list(range(len(asked))):
-                raise CorpusError(f"{self._url} gave {len(data)} vectors for {len(asked)} texts")
-            rows += [entry.embedding for entry in sorted(data, key=lambda entry: entry.index)]
+            rows += self._rows(texts[start : start + _TEXTS_OF_A_REQUEST], prefix)
         vectors = np.array(rows, dtype=np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-12)
+
+    def _rows(self, texts: Sequence[str], prefix: str) -> list[list[float]]:
+        """Embeds texts in one request, or where that is refused, in one for each: the one at fault is then known.
+
+        Raises:
+            _RefusedError: For a text that is refused by itself.
+        """
+        import openai
+
+        asked = [prefix + text for text in texts]
+        try:
+            data = self._client.embeddings.create(model=self._model, input=asked, encoding_format="float").data
+        except openai.OpenAIError as error:
+            said = str(error).replace(self._key, "…") if self._key else str(error)
+            if isinstance(error, openai.APIStatusError) and error.status_code in _REFUSALS:
+                if len(texts) == 1:
+                    raise _RefusedError(texts[0], said) from error
+                return [row for text in texts for row in self._rows([text], prefix)]
+            raise ConnectionError(
+                f"{self._url} embeds nothing by the model {self._model!r} ({said}): start the server, or check its "
+                "URL (retriever.url), the model (retriever.model) and the key"
+            ) from error
+        if sorted(entry.index for entry in data) != list(range(len(asked))):
+            raise CorpusError(f"{self._url} gave {len(data)} vectors for {len(asked)} texts")
+        return [entry.embedding for entry in sorted(data, key=lambda entry: entry.index)]

@@ -20,11 +20,27 @@ class Hit(NamedTuple):
     score: float
 
 
+class QueryError(ValueError):
+    """A query that cannot be searched, such as one that is too long for an endpoint; others can.
+
+    Attributes:
+        query: The query.
+    """
+
+    def __init__(self, query: str, reason: str):
+        super().__init__(reason)
+        self.query = query
+
+
 class Theorems(Protocol):
     """A corpus of theorems that can be searched."""
 
     async def search(self, query: str, k: int) -> list[Hit]:
-        """Returns the ``k`` best theorems, best first, fewer where there are no more."""
+        """Returns the ``k`` best theorems, best first, fewer where there are no more.
+
+        Raises:
+            QueryError: If this query cannot be searched.
+        """
         ...
 
     def text(self, docno: str) -> str:
@@ -60,7 +76,11 @@ class BatchedTheorems(ABC):
 
     @abstractmethod
     def rank(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """Returns the ``k`` best theorems of each query, best first; called in a thread, never twice at a time."""
+        """Returns the ``k`` best theorems of each query, best first; called in a thread, never twice at a time.
+
+        Raises:
+            QueryError: If one of them cannot be searched; the others are then ranked without it.
+        """
 
     async def search(self, query: str, k: int) -> list[Hit]:
         """See :class:`Theorems`; raises whatever :meth:`rank` does."""
@@ -87,8 +107,10 @@ class BatchedTheorems(ABC):
             try:
                 rankings = await asyncio.to_thread(self.rank, queries, max(k for _, k, _ in searches))
             except Exception as error:
-                for _, _, found in searches:
-                    if not found.done():
+                failed = {error.query} if isinstance(error, QueryError) else set(queries)
+                self._waiting.extendleft(search for search in reversed(searches) if search[0] not in failed)
+                for query, _, found in searches:
+                    if query in failed and not found.done():
                         found.set_exception(error)
                 continue
             by_query = dict(zip(queries, rankings, strict=True))

@@ -12,8 +12,8 @@ from synthesis.decontaminate import Decontamination, EvaluationQueries, Overlap
 from synthesis.samples.drafts import Draft, Drafted
 from synthesis.samples.settings import SampleSettings
 from synthesis.similarity import NearDuplicates
-from synthesis.store import is_solved
-from synthesis.uses import Judgements, Record, judgements, uses
+from synthesis.store import Record, is_solved
+from synthesis.uses import Judgements, judgements, uses
 
 SCHEMA = 1
 
@@ -74,6 +74,7 @@ class Dataset:
         self._origins: Counter[tuple[str, str]] = Counter()
         self._short: Counter[str] = Counter()
         self._said: dict[str, list[float]] = {}
+        self._of_agreement = 0
         self._theorems: set[str] = set()
         self._checked = 0
 
@@ -113,6 +114,7 @@ class Dataset:
 
     def _count(self, draft: Draft) -> None:
         self._kept[draft.type] += 1
+        self._of_agreement += draft.use.reward == "consensus"
         self._theorems.add(draft.use.docno)
         self._short[draft.type] += len(draft.negatives) < self._settings.negatives
         for negative in draft.negatives:
@@ -120,8 +122,8 @@ class Dataset:
         if "overlap" in draft.query.details:
             self._said.setdefault(draft.type, []).append(draft.query.details["overlap"])
 
-    def report(self, about: Mapping[str, str]) -> dict[str, Any]:
-        """Returns what was made, dropped and removed, as plain JSON."""
+    def report(self, about: Mapping[str, str], calls: Mapping[str, int]) -> dict[str, Any]:
+        """Returns what was made, asked, dropped and removed, as plain JSON."""
         return {
             "schema": SCHEMA,
             "about": dict(about),
@@ -129,6 +131,8 @@ class Dataset:
             "settings": asdict(self._settings),
             "problems": self._survey.figures(),
             "samples": self._kept.total(),
+            "consensus_samples": self._of_agreement,
+            "calls": dict(calls),
             "theorems": len(self._theorems),
             "types": {kind: self._type(kind) for kind in self._settings.types},
             "refused_as_negatives": dict(sorted(self._refused.items())),
@@ -166,6 +170,7 @@ def _sample(draft: Draft, text: Callable[[str], str]) -> dict[str, Any]:
             "problem": use.problem_id,
             "configuration": use.configuration,
             "rollout": use.rollout,
+            "reward": use.reward,
             "query_node": use.query_node,
             "node": use.node,
             "calls": {"query": list(query.calls), "label": list(use.label_calls)},

@@ -23,15 +23,14 @@ from synthesis.decontaminate import EvaluationQueries
 from synthesis.files import write_text
 from synthesis.samples.dataset import Dataset, Survey
 from synthesis.samples.drafts import Drafted, Drafter
-from synthesis.samples.questions import Questions
+from synthesis.samples.questions import Questions, Writer
 from synthesis.samples.settings import SampleSettings
-from synthesis.uses import Record, uses
+from synthesis.store import Record, Store
+from synthesis.uses import uses
 from torch_radar.files import replacing
 
 if TYPE_CHECKING:
-    from synthesis.generator import Generator
     from synthesis.retriever import Theorems
-    from synthesis.store import Store
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -39,12 +38,13 @@ _Result = TypeVar("_Result")
 
 async def make_samples(
     store: Store,
-    generator: Generator,
+    generator: Writer,
     bm25: Theorems,
     dense: Theorems,
     folder: str | Path,
     *,
     settings: SampleSettings = SampleSettings(),  # noqa: B008 - frozen
+    seed: int = 0,
     against: EvaluationQueries | None = None,
     about: Mapping[str, str] | None = None,
     progress: Callable[[int], object] = lambda problems: None,
@@ -59,6 +59,7 @@ async def make_samples(
         dense: The same corpus ranked by an encoder.
         folder: Where the dataset goes; what an earlier call wrote there is replaced when all is made.
         settings: What to make, and how.
+        seed: The run's.
         against: Evaluation queries: problems and queries that are among them are left out and reported.
         about: What the card says of where the data comes from: names of the problems, the corpus, the model.
         progress: Called with the number of problems done since it was called last.
@@ -75,7 +76,8 @@ async def make_samples(
     if (folder / "README.md").exists() and not (folder / "samples.json").exists():
         raise ValueError(f"{folder} has a README.md of something else: give the dataset a folder of its own")
     survey = Survey(store, against)
-    drafter = Drafter(Questions(generator, settings), bm25, dense, settings)
+    questions = Questions(generator, settings, seed)
+    drafter = Drafter(questions, bm25, dense, settings)
     dataset = Dataset(survey, settings, against, drafter.text)
     lexical_turns: Counter[str] = Counter()
 
@@ -95,7 +97,7 @@ async def make_samples(
                     for sample in dataset.take(drafted):
                         file.write(json.dumps(sample, ensure_ascii=False).encode() + b"\n")
                     progress(1)
-        report = dataset.report(about or {})
+        report = dataset.report(about or {}, questions.calls)
         if not report["samples"]:
             raise ValueError(
                 f"no sample came of {survey.counts['records']} problems, {survey.counts['with_uses']} of them with a "

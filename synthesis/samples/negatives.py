@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING
 
+from synthesis.retriever import QueryError
 from synthesis.uses import Judgements
 
 if TYPE_CHECKING:
@@ -36,10 +37,14 @@ class Rankings:
         self._asked: dict[tuple[str, str, int], list[str]] = {}
 
     async def docnos(self, ranker: str, query: str, depth: int) -> list[str]:
-        """Returns the first ``depth`` docnos of a ranking, best first."""
+        """Returns the first ``depth`` docnos of a ranking, best first; none for a query that cannot be ranked."""
         key = (ranker, query, depth)
         if key not in self._asked:
-            self._asked[key] = [hit.docno for hit in await self._rankers[ranker].search(query, depth)]
+            try:
+                hits = await self._rankers[ranker].search(query, depth)
+            except QueryError:
+                hits = []
+            self._asked[key] = [hit.docno for hit in hits]
         return self._asked[key]
 
     async def between(self, ranks: Mapping[str, tuple[int, int]], query: str) -> Iterator[Negative]:

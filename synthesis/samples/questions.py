@@ -5,20 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from synthesis.actions import LexicalQuestion, Prompt, TheoremQuestion, Unparsable, check_question
-from synthesis.calls import GenerationError, Request
+from synthesis.calls import Completion, GenerationError, Request
 from synthesis.samples.settings import SampleSettings
 from synthesis.uses import Use
-
-if TYPE_CHECKING:
-    from synthesis.generator import Generator
 
 _HEADING = re.compile(r"\\section\*?\{([^{}]*)\}")
 _WORD_BREAK = re.compile(r"(?<=[a-z])(?=[A-Z])|[\W_]+")  # in "BinomialTheorem" and "chain-rule"
 _MOST_NAME_WORDS = 8
 _MATHS = re.compile(r"[$\\=]|\.$")  # a first line with one of these is a statement
+
+
+class Writer(Protocol):
+    """What is asked for queries: a :class:`synthesis.generator.Generator`, or what stands in front of one."""
+
+    async def complete(self, request: Request, *, sample: int = 0, route: str = "") -> Completion:
+        """Returns one sample."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -44,10 +49,15 @@ class Questions:
     Args:
         generator: The client; what it was asked before is answered from its cache.
         settings: How often to ask, and what passes.
+        seed: The run's.
+
+    Attributes:
+        calls: Answered calls and their tokens, those of the cache included.
     """
 
-    def __init__(self, generator: Generator, settings: SampleSettings):
-        self._generator, self._settings = generator, settings
+    def __init__(self, generator: Writer, settings: SampleSettings, seed: int):
+        self._generator, self._settings, self._seed = generator, settings, seed
+        self.calls = {"total": 0, "prompt_tokens": 0, "generated_tokens": 0}
         self._llmq, self._lexical = TheoremQuestion(), LexicalQuestion()
 
     async def for_use(self, use: Use, theorem: str) -> Written | str:
@@ -84,7 +94,7 @@ class Questions:
         route: str,
         objection: Callable[[str], str | None],
     ) -> Written | str:
-        reason, request = "unparsable", Request.of(prompt, action.sampling)
+        reason, request = "unparsable", Request.of(prompt, action.sampling, self._seed)
         for attempt in range(self._settings.attempts):
             try:
                 answer = await self._generator.complete(request, sample=first + attempt, route=route)
@@ -93,11 +103,18 @@ class Questions:
             question = action.parse(
                 answer.text.encode("utf-8", "replace").decode()
             )  # no file holds half a surrogate pair
-            found = "unparsable" if isinstance(question, Unparsable) else objection(question)
+            self._count(answer)
+            is_cut = answer.finish_reason == "length"
+            found = "unparsable" if is_cut or isinstance(question, Unparsable) else objection(question)
             if found is None and isinstance(question, str):
                 return Written(question, answer.call, round(check_question(question, theorem).overlap, 4), attempt)
             reason = found or reason
         return reason
+
+    def _count(self, answer: Completion) -> None:
+        self.calls["total"] += 1
+        self.calls["prompt_tokens"] += answer.prompt_tokens
+        self.calls["generated_tokens"] += answer.generated_tokens
 
 
 def theorem_names(docno: str, text: str, candidate: str = "") -> tuple[str, ...]:

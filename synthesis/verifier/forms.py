@@ -44,12 +44,17 @@ def are_words(*texts: str) -> bool:
 
 
 def letter(text: str, letters: str = DEFAULT_LETTERS) -> int | None:
-    """Returns the place of the choice that a plain text names by its letter: ``B``, ``(b)``, ``B. 12``, ``(B) 12``."""
+    """Returns the place of the choice that a plain text begins with the letter of: ``B``, ``(b)``, ``B. 12``."""
     found = _LETTER.match(text)
     if not found:
         return None
     place = letters.find((found[1] or found[2] or found[3]).upper())
     return place if place >= 0 else None
+
+
+def is_letter(text: str) -> bool:
+    """Says whether a plain text is a choice's letter and nothing else; one that goes on may be a formula."""
+    return _LETTER.fullmatch(text) is not None
 
 
 def chosen(text: str, choices: Sequence[str]) -> int | None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from synthesis.verifier.forms import are_words, chosen, letter, plain
+from synthesis.verifier.forms import are_words, chosen, is_letter, letter, plain
 from synthesis.verifier.processes import MathProcesses
 
 How = Literal["missing", "literal", "choice", "math", "undecided", "judge", "unparsable"]
@@ -72,6 +72,7 @@ class Verifier:
             gold: The right answer: of a multiple-choice problem, its letter or its text.
             answer: The answer; None if a solution states none.
             choices: The texts of the choices, for A, B, …; a text that is a letter itself is taken for that letter.
+                Without them letters are compared where one of the two answers is nothing but a letter.
             judge: Asked with gold answer and answer after all others said no, or came to no end: a language model, as a
                 rule. None for an answer that cannot be read, which counts as no.
 
@@ -90,8 +91,10 @@ class Verifier:
             right, given = plain(gold), plain(answer)
         if right == given:
             return Verdict(True, "literal")
-        if not choices and (right_place := letter(right)) is not None and (given_place := letter(given)) is not None:
-            return Verdict(right_place == given_place, "choice")
+        if not choices and (is_letter(right) or is_letter(given)):
+            right_place, given_place = letter(right), letter(given)
+            if right_place is not None and given_place is not None:
+                return Verdict(right_place == given_place, "choice")
         verdict = Verdict(right.casefold() == given.casefold(), "literal")
         if not are_words(right, given):
             equal = await self._equal(right, given)

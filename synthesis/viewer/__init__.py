@@ -24,6 +24,7 @@ def write_views(
     *,
     samples: str | Path | None = None,
     title: str = "Synthesis",
+    is_part: bool = False,
 ) -> Path:
     """Writes ``index.html`` and one page a problem, each self-contained; memory is one record's and the table's.
 
@@ -32,9 +33,10 @@ def write_views(
         folder: Where the pages go; pages of earlier calls are replaced, other files left alone.
         samples: The dataset's ``train.jsonl``: shown with the problems that its samples came of.
         title: The run's name.
+        is_part: Whether these are some problems of a run: an ``index.html`` that is there stays as it is.
 
     Returns:
-        The path of ``index.html``.
+        The path of ``index.html``, of a part that of its first problem's page.
 
     Raises:
         ValueError: If there is no record.
@@ -52,8 +54,10 @@ def write_views(
         entries.append(Entry(f"problems/{name}.html", summarise(record), record["problem"][:_SHOWN], types))
     if not entries:
         raise ValueError("there is no finished problem to show yet: run the synthesis first")
-    write_text(folder / "index.html", overview(title, entries))
-    return folder / "index.html"
+    index = folder / "index.html"
+    if not (is_part and index.exists()):
+        write_text(index, overview(title, entries))
+    return folder / entries[0].address if is_part else index
 
 
 class _Samples:

@@ -10,7 +10,13 @@ from synthesis.viewer.html import chip, escape, number, paragraphs
 Node = Mapping[str, Any]
 
 NAMES = {"root": "Problem", "thought": "Step", "completion": "Completion", "query": "Query", "theorem": "Theorem"}
-LABELS = {"relevant": "accepted", "irrelevant": "rejected", "unparsable": "unparsable", "on_path": "on the path"}
+LABELS = {
+    "relevant": "accepted",
+    "irrelevant": "rejected",
+    "unparsable": "unparsable",
+    "failed": "not judged",
+    "on_path": "on the path",
+}
 # Kinds differ in shape, not in colour alone; drawn around (0, 0) for a radius of 1.
 SHAPES = {
     "root": '<rect x="-1" y="-1" width="2" height="2" rx=".5"/>',
@@ -60,9 +66,7 @@ def details(place: int, record: Mapping[str, Any], rewarded: Mapping[int, int], 
         "depth": str(node["depth"]),
         "reward": f"{node['reward']:g}" if node["is_terminal"] else None,
         "answer": node["answer"],
-        "judged": f"{'right' if node['verdict']['is_right'] else 'wrong'}, {node['verdict']['how']}"
-        if node["verdict"]
-        else None,
+        "judged": f"{_judged(record, node)}, {node['verdict']['how']}" if node["verdict"] else None,
         "rewarded rollouts": number(rewarded[place]) if place in rewarded else None,
     }
     rows = "".join(
@@ -81,6 +85,14 @@ def details(place: int, record: Mapping[str, Any], rewarded: Mapping[int, int], 
         "</article>",
     ]
     return "".join(parts)
+
+
+def _judged(record: Mapping[str, Any], node: Node) -> str:
+    """Says how an answer compares with the gold answer, or with what stands in for it."""
+    is_right = node["verdict"]["is_right"]
+    if record["answer"] is None:
+        return "as agreed" if is_right else "not as agreed"
+    return "right" if is_right else "wrong"
 
 
 def _candidate(node: Node) -> str:

@@ -30,13 +30,15 @@ class Entry:
 def overview(title: str, entries: Sequence[Entry]) -> str:
     """Returns the page as one self-contained HTML document."""
     summaries = [entry.summary for entry in entries]
-    solved = sum(summary.is_solved for summary in summaries)
+    judged = [summary for summary in summaries if summary.has_answer]
+    agreed = [summary for summary in summaries if not summary.has_answer]
     made = sum((entry.samples for entry in entries), Counter[str]())
     labels = sum((summary.labels for summary in summaries), Counter[str]())
     figures = {
         "problems": number(len(entries)),
-        "solved": f"{number(solved)} ({100 * solved / max(1, len(entries)):.0f}%)",
-        "rollouts right": _of(sum(s.rewarded for s in summaries), sum(s.rollouts for s in summaries)),
+        **({"solved": _solved(judged)} if judged else {}),
+        **({"agreed, without gold answers": _solved(agreed)} if agreed else {}),
+        "rollouts with reward 1": _of(sum(s.rewarded for s in summaries), sum(s.rollouts for s in summaries)),
         "theorems accepted": _of(labels["relevant"], labels.total()),
         "LLM calls": number(sum(s.calls for s in summaries)),
         "tokens written": number(sum(s.generated_tokens for s in summaries)),
@@ -52,12 +54,17 @@ def overview(title: str, entries: Sequence[Entry]) -> str:
     )
 
 
+def _solved(summaries: Sequence[Summary]) -> str:
+    solved = sum(summary.is_solved for summary in summaries)
+    return f"{number(solved)} ({100 * solved / len(summaries):.0f}%)"
+
+
 def _of(part: int, whole: int) -> str:
     return f"{number(part)} of {number(whole)}"
 
 
 def _table(entries: Sequence[Entry]) -> str:
-    counts = ("right", "accepted", "used", "nodes", "samples", "calls", "tokens")
+    counts = ("rewarded", "accepted", "used", "nodes", "samples", "calls", "tokens")
     heads = "".join(f'<th class="count">{name}</th>' for name in counts)
     return (
         f'<div class="card"><table class="problems"><thead><tr><th>problem</th><th>text</th><th>state</th>{heads}</tr>'
@@ -67,7 +74,7 @@ def _table(entries: Sequence[Entry]) -> str:
 
 def _row(entry: Entry) -> str:
     summary = entry.summary
-    state = chip("solved", "right") if summary.is_solved else chip("not solved", "wrong")
+    state = chip(summary.state, "right" if summary.is_solved else "wrong")
     cells: list[tuple[str, float]] = [
         (f"{summary.rewarded}/{summary.rollouts}", summary.rewarded / max(1, summary.rollouts)),
         *(

@@ -64,7 +64,7 @@ def _head(record: Mapping[str, Any], summary: Summary, samples: int) -> str:
     figures = tiles(
         {
             **_gold(record),
-            "rollouts right": share,
+            "rollouts with reward 1": share,
             "nodes": f"{len(record['nodes'])} ({summary.visited} visited)",
             "theorems accepted": f"{summary.labels['relevant']} of {summary.labels.total()}",
             "samples": number(samples),
@@ -73,7 +73,7 @@ def _head(record: Mapping[str, Any], summary: Summary, samples: int) -> str:
             "seconds": f"{summary.seconds:.1f}",
         }
     )
-    state = chip("solved", "right") if summary.is_solved else chip("not solved", "wrong")
+    state = chip(summary.state, "right" if summary.is_solved else "wrong")
     choices = "".join(f"<li>{escape(choice)}</li>" for choice in _choices(record))
     return (
         f'<header class="head"><p class="eyebrow">{escape(record["problem_id"])} {state} '
@@ -131,9 +131,9 @@ def _legend() -> str:
     )
     return (
         f'<p class="legend">{kinds}<span class="completion right"><svg viewBox="-1.5 -1.5 3 3">'
-        f'{SHAPES["completion"]}</svg>right answer</span><span class="line winning">winning path</span>'
+        f'{SHAPES["completion"]}</svg>answer with reward 1</span><span class="line winning">winning path</span>'
         '<span class="line rewarded">other rewarded paths</span>'
-        "<span>size: visits; pale: not visited; grey: wrong</span></p>"
+        "<span>size: visits; pale: not visited; grey: other answers</span></p>"
     )
 
 
@@ -145,7 +145,7 @@ def _solution(record: Mapping[str, Any]) -> str:
         f"{paragraphs(record['nodes'][number]['text'])}</li>"
         for number in path
     )
-    title = "<h2>Winning path</h2>" if path else "<h2>No path to a right answer</h2>"
+    title = "<h2>Winning path</h2>" if path else "<h2>No path with reward 1</h2>"
     return (
         f'<div class="solution">{title}<p class="hint">Choose a node, on the map or in the tree, to read it in full. '
         f"The arrow keys walk through the tree.</p><ol>{steps}</ol></div>"

@@ -110,5 +110,5 @@ def with_tree(settings: Settings = SMALL, **tree: Any) -> Settings:
 def content(record: dict[str, Any]) -> dict[str, Any]:
     """What a record says, less what depends on the clock and on what was in the call cache before."""
     counts = record["counts"]
-    lasting = {name: counts[name] for name in ("calls", "unparsable", "failed")}
+    lasting = {name: counts[name] for name in ("calls", "prompt_tokens", "generated_tokens", "unparsable", "failed")}
     return {name: value for name, value in record.items() if name not in ("seconds", "counts")} | {"counts": lasting}

@@ -91,6 +91,8 @@ class RecordBuilder:
             "cached": 1,
             "prompt_tokens": 1000,
             "generated_tokens": 100,
+            "paid_prompt_tokens": 800,
+            "paid_generated_tokens": 60,
             "unparsable": {"candidates": 1},
             "failed": {},
         }

@@ -34,7 +34,7 @@ from synthesis.actions import (
     partial_solution,
 )
 from synthesis.actions._prompts import Template, template
-from synthesis.answers import boxed_answer
+from synthesis.boxed import boxed_answer
 from synthesis.tree import Kind
 
 PROMPTS = sorted((Path(synthesis.actions.__file__).parent.parent / "prompts").glob("*.txt"))
@@ -285,6 +285,11 @@ def test_a_candidate_that_was_cut_off_does_not_take_the_others_with_it() -> None
     assert len(Candidates().parse(TWO[: TWO.index("2. Statement")])) == 1
 
 
+def test_of_an_answer_that_was_cut_off_the_last_candidate_is_dropped() -> None:
+    assert Candidates().parse(TWO, is_cut=True) == Candidates().parse(TWO)[:1]
+    assert isinstance(Candidates().parse("Name: A\nStatement: If a pri", is_cut=True), Unparsable)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -401,6 +406,10 @@ def test_a_summary_is_one_plain_line(text: str, summary: str) -> None:
 @pytest.mark.parametrize("text", ["", "***", "Summary:", r"If \(a\) then b.", r"$\frac{a}{b}$ is odd", "x_{n} grows"])
 def test_an_empty_summary_and_one_in_latex_are_unparsable(text: str) -> None:
     assert isinstance(Summary().parse(text), Unparsable)
+
+
+def test_a_summary_that_was_cut_off_is_unparsable() -> None:
+    assert isinstance(Summary().parse("If a prime divides ab, it", is_cut=True), Unparsable)
 
 
 # --- answers

@@ -154,6 +154,19 @@ def test_caches_of_shards_become_one(tmp_path: Path) -> None:
         merged.merge([tmp_path / "2.sqlite"])
 
 
+def test_a_cache_that_is_held_by_another_program_is_not_taken_for_something_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    CallCache(tmp_path / "calls").close()
+    holder, connect = sqlite3.connect(tmp_path / "calls"), sqlite3.connect
+    holder.execute("BEGIN IMMEDIATE")
+    monkeypatch.setattr(sqlite3, "connect", lambda path, **options: connect(path, **options | {"timeout": 0}))
+    with pytest.raises(CacheError, match=r"calls cannot be opened now \(database is locked\).*again"):
+        CallCache(tmp_path / "calls")
+    holder.close()
+    assert len(CallCache(tmp_path / "calls")) == 0
+
+
 def test_another_file_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("my notes, much longer than the header of a database " * 20)

@@ -86,8 +86,29 @@ def test_samples_report_and_views_come_of_a_run(finished, tmp_path):
     assert "# Synthesis report" in said and "solver" in said and (finished / "report.md").is_file()
     page, _ = radar("view", finished)
     assert Path(page.strip()) == finished / "views" / "index.html"
-    page, _ = radar("view", finished, "--problem", "seats-0", "--output", tmp_path / "one")
+    index = (finished / "views" / "index.html").read_bytes()
+    page, _ = radar("view", finished, "--problem", "seats-0")
+    assert Path(page.strip()).parent == finished / "views" / "problems"
+    assert (finished / "views" / "index.html").read_bytes() == index
+    radar("view", finished, "--problem", "seats-0", "--output", tmp_path / "one")
     assert len(list((tmp_path / "one" / "problems").iterdir())) == 1
+
+
+def test_a_problem_that_is_not_there_is_named_and_nothing_is_shown(finished, tmp_path):
+    options = ["--problem", "seats-0", "--problem", "seets-0", "--output", tmp_path / "views"]
+    _, error = radar("view", finished, *options, code=2)
+    assert "holds no finished problem 'seets-0'" in error and not (tmp_path / "views").exists()
+
+
+def test_samples_need_no_server_for_what_is_answered_already(finished, tmp_path):
+    radar("samples", finished, "--output", tmp_path / "first")
+    away = ["--set", "generator.urls=['http://127.0.0.1:9/v1']", "--set", "generator.retries=0"]
+    radar("samples", finished, "--output", tmp_path / "again", *away)
+    first, again = ((tmp_path / name / "train.jsonl").read_bytes() for name in ("first", "again"))
+    assert first == again
+    new = ["--set", "seed=1", "--set", "samples.types=[llmq]", *away]
+    _, error = radar("samples", finished, "--output", tmp_path / "new", *new, code=2)
+    assert "no server answers (http://127.0.0.1:9/v1" in error
 
 
 def test_shards_are_merged_into_the_run_that_they_are_of(url, problems, finished, tmp_path):
@@ -173,5 +194,5 @@ def test_a_signal_ends_a_run_which_is_resumed_by_what_it_says(url, problems, tmp
     said, error = process.communicate(timeout=120)
     assert process.returncode == 0 and f"left (stopped): radar synthesize resume {tmp_path}" in said
     assert "1 problems are finished first" in error
-    report = json.loads(radar("resume", tmp_path, "--set", "budget.calls=0", "--json")[0])
+    report = json.loads(radar("resume", tmp_path, "--set", "budget.calls=1", "--json")[0])
     assert 1 <= report["kept"] < 5

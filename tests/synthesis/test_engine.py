@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -13,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from synthesis import engine
+from synthesis import disk
 from synthesis.calls import ServerError, Usage
 from synthesis.engine import RunReport, Stop, run
+from synthesis.problems import Problem
 from synthesis.progress import Lines, Silent, Status, duration
 from synthesis.settings import Budget
 from synthesis.store import Store
@@ -189,8 +189,84 @@ def test_faults_of_a_server_change_no_record(store, tmp_path, expected):
     assert by_id(store) == expected
 
 
+def unlike_any(problem: Problem) -> Problem:
+    """A problem whose prompts are longer than the server takes."""
+    return replace(problem, text="x" * 300_000)
+
+
+def test_a_server_that_refuses_every_call_ends_the_run_and_leaves_nothing_that_looks_finished(store):
+    async def go() -> None:
+        async with Solver(longest_prompt=10) as served, small_parts(served, settings=QUICK) as parts:
+            await run(some_problems(60), parts, store, concurrency=4)
+
+    with pytest.raises(ServerError, match="problems in a row.*maximum context length.*chat template"):
+        asyncio.run(go())
+    assert len(store) == 0
+
+
+def test_a_problem_that_is_refused_among_others_is_left_for_the_next_run_and_named(store, expected):
+    notes = []
+
+    class Noting(Silent):
+        def note(self, message: str) -> None:
+            notes.append(message)
+
+    async def go() -> RunReport:
+        problems = some_problems(6)
+        async with Solver() as served, small_parts(served, settings=QUICK) as parts:
+            problems[2] = unlike_any(problems[2])
+            return await run(problems, parts, store, concurrency=1, progress=Noting())
+
+    report = asyncio.run(go())
+    assert (report.ended, report.finished, report.left) == ("done", 5, 1)
+    left = some_problems(6)[2].id
+    assert by_id(store) == {name: record for name, record in expected.items() if name != left}
+    (note,) = notes
+    assert left in note and "maximum context length" in note
+
+
+def test_a_full_disk_is_waited_for_by_calls_too_and_nothing_is_paid_twice(store, tmp_path, expected, monkeypatch):
+    monkeypatch.setattr(disk, "_SECONDS", 0.05)
+    states, asked = [], []
+
+    async def go() -> tuple[RunReport, Solver]:
+        class Watching(Silent):
+            def show(self, status: Status) -> None:
+                states.append(status.state)
+                asked.append(served.tally.calls.total())
+                if states.count("waiting for disk space") == 4:
+                    parts.generator._cache._database.execute("PRAGMA max_page_count = 1000000")
+
+        async with Solver() as served, small_parts(served, tmp_path / "calls", QUICK) as parts:
+            parts.generator._cache._database.execute("PRAGMA max_page_count = 9")
+            return await run(some_problems(6), parts, store, progress=Watching()), served
+
+    report, served = asyncio.run(go())
+    assert states.count("waiting for disk space") >= 4 and states[-1] == ""
+    waiting = [calls for calls, state in zip(asked, states, strict=True) if state]
+    assert waiting[1] == waiting[3] > 0, "nothing is asked meanwhile"
+    assert served.tally.calls.total() == report.usage.calls
+    assert report.ended == "done" and by_id(store) == expected
+
+
+def test_asked_to_stop_while_calls_wait_for_the_disk_a_run_ends_at_once(store, tmp_path):
+    stop = Stop()
+
+    class Watching(Silent):
+        def show(self, status: Status) -> None:
+            if status.state == "waiting for disk space":
+                stop.ask()
+
+    async def go() -> RunReport:
+        async with Solver() as served, small_parts(served, tmp_path / "calls", QUICK) as parts:
+            parts.generator._cache._database.execute("PRAGMA max_page_count = 9")
+            return await run(some_problems(6), parts, store, stop=stop, progress=Watching())
+
+    assert asyncio.run(go()).ended == "stopped"
+
+
 def test_a_full_disk_is_waited_for_and_the_record_kept(store, tmp_path, expected, monkeypatch):
-    monkeypatch.setattr(engine, "_DISK_SECONDS", 0.05)
+    monkeypatch.setattr(disk, "_SECONDS", 0.05)
     pages = store._database.execute("PRAGMA page_count").fetchone()[0]
     store._database.execute(f"PRAGMA max_page_count = {pages + 1}")
     states = []
@@ -205,13 +281,12 @@ def test_a_full_disk_is_waited_for_and_the_record_kept(store, tmp_path, expected
     assert report.ended == "done" and by_id(store) == expected
 
 
-def test_a_disk_that_stays_full_is_an_error_when_the_run_is_stopped(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(engine, "_DISK_SECONDS", 0.05)
+def test_a_disk_that_stays_full_is_waited_for_until_the_run_is_stopped(store, tmp_path):
     pages = store._database.execute("PRAGMA page_count").fetchone()[0]
     store._database.execute(f"PRAGMA max_page_count = {pages}")
     stop = Stop()
-    with pytest.raises(sqlite3.OperationalError, match="full"):
-        ran(store, tmp_path / "calls", 1, stop=stop, during=lambda _, status: stop.ask() if status.state else None)
+    report = ran(store, tmp_path / "calls", 1, stop=stop, during=lambda _, status: stop.ask() if status.state else None)
+    assert (report.ended, report.finished, len(store)) == ("stopped", 0, 0)
 
 
 def test_a_defect_of_ours_is_raised_and_not_swallowed(store, tmp_path):
@@ -238,7 +313,7 @@ def test_progress_says_how_the_run_stands():
 
 def test_progress_is_honest_before_the_first_problem():
     figures = Status(10, began=time.monotonic()).figures()
-    assert figures["accuracy so far"] == figures["problems/h"] == "–" and figures["time"].endswith("– left")
+    assert figures["rewarded so far"] == figures["problems/h"] == "–" and figures["time"].endswith("– left")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from synthesis.calls import GenerationError, Request, ServerError
 from synthesis.generator import Generator
 from synthesis.generator import generator as generator_module
 from synthesis.generator.gate import Gate
+from synthesis.generator.server import _StatusError, _unknown_field
 from synthesis.generator.wire import GarbledError, read
 from tests.synthesis.solver import Faults, Load, Mind, Solver, problems, theorems, truth
 
@@ -223,13 +224,63 @@ def test_retry_after_is_honoured() -> None:
     run(main)
 
 
-def test_retries_end_and_the_error_says_what_the_last_attempt_met() -> None:
+@pytest.mark.parametrize(
+    ("faults", "met"),
+    [
+        (Faults(errors=1.0), "status 500"),
+        (Faults(refused=1.0), "status 429"),
+        (Faults(hangs=1.0, hang_seconds=30), "no answer within 0.3 s"),
+        (Faults(truncated=1.0), "no JSON"),
+    ],
+    ids=["500", "429", "hang", "truncated"],
+)
+def test_where_nothing_is_answered_retries_end_the_run_and_the_error_says_what_the_last_attempt_met(
+    faults: Faults, met: str
+) -> None:
     async def main() -> None:
-        async with Solver(faults=Faults(errors=1.0)) as solver, client(solver, retries=2) as generator:
-            with pytest.raises(GenerationError, match=rf"3 attempts failed, the last one on {solver.url}: status 500"):
+        async with Solver(faults=faults) as solver, client(solver, retries=2, timeout=0.3) as generator:
+            said = rf"no call is answered: 3 attempts failed, the last one on {solver.url}: .*{met}.*generator.retries"
+            with pytest.raises(ServerError, match=said):
                 await generator.complete(request())
             assert (generator.usage.failed, generator.usage.retried) == (1, 2)
             assert len(generator._cache) == 0
+
+    run(main)
+
+
+def test_a_poisoned_prompt_among_good_ones_fails_alone_and_by_itself_is_a_failing_server() -> None:
+    async def main() -> None:
+        poison = Request(Prompt(({"role": "user", "content": "hello"},), "none", "v"))  # the solver answers 500
+        async with Solver(load=Load(first_token_seconds=0.1)) as solver, client(solver) as generator:
+            calls = [generator.complete(asked) for asked in (poison, request(0), request(1))]
+            failed, *answered = await asyncio.gather(*calls, return_exceptions=True)
+            assert isinstance(failed, GenerationError) and "11 attempts failed" in str(failed)
+            assert not any(isinstance(answer, BaseException) for answer in answered)
+            with pytest.raises(ServerError, match="no call is answered"):
+                await generator.complete(poison)
+
+    run(main)
+
+
+def test_on_a_full_disk_answers_are_held_and_kept_and_nothing_more_is_asked(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("synthesis.disk._SECONDS", 0.05)
+
+    async def main() -> None:
+        cache = CallCache(tmp_path / "calls.sqlite")
+        pages = cache._database.execute("PRAGMA page_count").fetchone()[0]
+        cache._database.execute(f"PRAGMA max_page_count = {pages}")
+        async with Solver() as solver, client(solver, cache=cache, in_flight=8) as generator:
+            first = [asyncio.create_task(generator.complete(request(number))) for number in range(8)]
+            await until(lambda: generator.usage.held == 8)
+            more = [asyncio.create_task(generator.complete(request(number))) for number in range(8, 12)]
+            await asyncio.sleep(0.3)
+            assert solver.tally.calls.total() == 8 and not any(call.done() for call in first + more)
+            first.pop().cancel()
+            cache._database.execute("PRAGMA max_page_count = 1000000")
+            await asyncio.gather(*first, *more)
+            assert solver.tally.calls.total() == 12 and len(cache) == 11 and generator.usage.held == 0
 
     run(main)
 
@@ -287,7 +338,7 @@ def test_the_key_is_in_no_file(tmp_path: Any) -> None:
         ("two hundred\r\n\r\n", "the connection failed"),
         ("502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", "status 502: Bad Gateway"),
         ("500 Oh\r\nContent-Length: 17\r\n\r\n<p>sorry\r\n  :-(\r\n", r"status 500: <p>sorry :-\("),
-        ('422 No\r\nContent-Length: 29\r\n\r\n{"detail": ["body", "top_k"]}', "refuses the request.*422.*top_k"),
+        ("422 No\r\nContent-Length: 24\r\n\r\n'top_k' is not supported", "refuses the request.*422.*top_k"),
     ],
 )
 def test_an_answer_outside_the_protocol_is_a_failed_attempt_that_says_what_came(
@@ -311,6 +362,30 @@ def test_an_answer_outside_the_protocol_is_a_failed_attempt_that_says_what_came(
 
     run(main)
     assert ("doesn't know 'top_k'" in caplog.text) == ("top_k" in answer)
+    assert ("'top_k' is not supported" in caplog.text) == ("top_k" in answer)
+
+
+@pytest.mark.parametrize(
+    ("said", "field"),
+    [
+        ("Unrecognized request argument supplied: top_k", "top_k"),
+        ("Unknown parameter: 'seed'.", "seed"),
+        ("This model does not support top_logprobs", "logprobs"),
+        ("property 'top_k' is unsupported, did you mean 'top_p'?", "top_k"),
+        ("unknown field `top_k`, expected one of `logprobs`, `seed`", "top_k"),
+        ("Additional properties are not allowed ('structured_outputs' was unexpected)", "structured_outputs"),
+        ('[{"type":"extra_forbidden","loc":["body","seed"],"msg":"Extra inputs are not permitted"}]', "seed"),
+        ("{'top_k': ['Unknown field.']}", "top_k"),
+        ("top_k must be -1 or at least 1, got 0", None),
+        ("The seed is too large", None),
+        ('Field required: messages, input: {"structured_outputs": {"choice": ["True"]}, "seed": 3}', None),
+        ('Extra inputs are not permitted: chat_template; input: {"seed": 3, "top_k": 40}', None),
+    ],
+)
+def test_only_what_a_server_says_it_does_not_know_is_left_out(said: str, field: str | None) -> None:
+    sent = dict.fromkeys(("model", "structured_outputs", "logprobs", "top_k", "seed"))
+    assert _unknown_field(_StatusError(400, said, 0.0), sent) == field
+    assert _unknown_field(_StatusError(500, said, 0.0), sent) is None
 
 
 def test_the_proxy_that_the_environment_names_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -479,7 +554,7 @@ def test_a_prompt_of_another_kind_is_no_concern_of_the_client() -> None:
     async def main() -> None:
         prompt = Prompt(({"role": "user", "content": "hello"},), "none", "v")
         async with Solver() as solver, client(solver, retries=0) as generator:
-            with pytest.raises(GenerationError):  # the solver answers 500
+            with pytest.raises(ServerError, match="status 500"):
                 await generator.complete(Request(prompt))
 
     run(main)

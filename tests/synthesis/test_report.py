@@ -23,6 +23,8 @@ SAMPLES: dict[str, Any] = {
     "settings": {"negatives": 11},
     "problems": {"records": 3, "rewarded": 2, "with_uses": 1, "uses": 4, "contaminated": 1},
     "samples": 1234,
+    "consensus_samples": 12,
+    "calls": {"total": 17, "prompt_tokens": 170, "generated_tokens": 85},
     "theorems": 3,
     "types": {
         "question": {
@@ -98,10 +100,15 @@ def test_a_report_is_written_as_markdown_and_as_json_with_the_same_figures(tmp_p
     report = write_report(_records(), tmp_path, dataset=tmp_path / "data", about={"Model": "a|b"})
     assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8")) == report
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "agree with each other, not that they are right" in text
+    assert "17 times for queries: 170 tokens read, 85 written" in text
+    assert _cell(text, "Prompt tokens not from the cache") == "2,400"
     assert "1 (50.0%)" in text and "4 of 7 (57.1%)" in text
     assert _cell(text, "… rejected") == "4 (40.0%)"
     assert _cell(text, "Generated tokens") == "300"
     assert _cell(text, "Unparsable: candidates") == "3"
+    write_report(_records()[:2], tmp_path)
+    assert "agree with each other" not in (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "| question | 1,000 |" in text and _cell(text, "all") == "1,234" and "| lexical | round\\_trip | 7 |" in text
     assert "4 problems and queries were compared with aops.jsonl (111 queries): 1 removed, 0 equal" in text
     assert "Two \\| pipes and a line" in text and "a\\|b" in text

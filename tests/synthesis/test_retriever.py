@@ -23,6 +23,7 @@ from synthesis.retriever import (
     EncoderTheorems,
     EndpointTheorems,
     Hit,
+    QueryError,
     TransformerTheorems,
     read_corpus,
 )
@@ -234,6 +235,56 @@ def test_an_embedding_endpoint_that_refuses_or_is_away_is_named_without_the_key(
     run(main)
 
 
+def test_a_theorem_that_an_embedding_endpoint_refuses_is_named_before_any_search(tmp_path: Path) -> None:
+    async def main() -> None:
+        corpus = CORPUS | {"endless": "long " * 1000}
+        async with Solver(longest_prompt=2000) as solver:
+            with pytest.raises(CorpusError, match="'endless'.*maximum context length.*shorten it") as refused:
+                await asyncio.to_thread(EndpointTheorems, corpus, solver.url, "solver", tmp_path)
+            assert "start the server" not in str(refused.value)
+
+    run(main)
+
+
+def test_a_query_that_an_embedding_endpoint_refuses_fails_alone(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Solver(longest_prompt=2000) as solver:
+            found = await asyncio.to_thread(EndpointTheorems, CORPUS, solver.url, "solver", tmp_path)
+            good = "hypotenuse, legs, right triangle"
+            queries = [good, "long " * 1000, "even longer " * 1000, good, "the chain rule"]
+            first, *refused, again, other = await asyncio.gather(
+                *(found.search(query, 1) for query in queries), return_exceptions=True
+            )
+        assert first == again and first[0].docno == "pythagorean-theorem"
+        assert len(other) == 1
+        for query, error in zip(queries[1:3], refused, strict=True):
+            assert isinstance(error, QueryError) and error.query == query
+            assert "maximum context length" in str(error) and "start the server" not in str(error)
+
+    run(main)
+
+
+def test_an_embedding_endpoint_that_is_away_for_a_while_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("INITIAL_RETRY_DELAY", "MAX_RETRY_DELAY"):
+        monkeypatch.setattr(f"openai._base_client.{name}", 0.01)
+
+    class Loading(Solver):
+        asked = 0
+
+        async def _handle(self, request: Any) -> Any:
+            self.asked += 1
+            return await super()._handle(request) if self.asked > 12 else self._refuse(503, "loading")
+
+    async def main() -> None:
+        async with Loading() as solver:
+            found = await asyncio.to_thread(EndpointTheorems, CORPUS, solver.url, "solver", tmp_path)
+            assert solver.asked > 12 and found.texts == CORPUS
+
+    run(main)
+
+
 def test_any_pyterrier_retriever_will_do_as_long_as_it_knows_the_corpus(bm25: BM25Theorems) -> None:
     import pandas as pd
     import pyterrier as pt
@@ -261,7 +312,7 @@ def test_a_corpus_is_read_from_json_lines_and_a_bad_line_is_named(tmp_path: Path
     path = tmp_path / "corpus.jsonl.gz"
     lines = [{"docno": "a", "title": "Title", "text": "Text"}, {"_id": 7, "text": "Another"}]
     path.write_bytes(gzip.compress("\n\n".join(map(json.dumps, lines)).encode()))
-    assert read_corpus(path) == {"a": "Title Text", "7": "Another"}
+    assert read_corpus(path) == {"a": "Title\nText", "7": "Another"}
     shipped = Path(__file__).parent / "solver" / "theorems.jsonl"
     assert read_corpus(shipped) == CORPUS
     for text, said in (

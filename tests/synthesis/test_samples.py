@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from synthesis.cache import CallCache, call_key
 from synthesis.calls import Completion, GenerationError, Request, ServerError
 from synthesis.decontaminate import EvaluationQueries
-from synthesis.retriever import Hit
+from synthesis.retriever import Hit, QueryError
+from synthesis.retriever.corpus import theorem_texts
 from synthesis.samples import SampleSettings, make_samples
+from synthesis.samples.negatives import Rankings
 from synthesis.samples.questions import theorem_names
 from synthesis.similarity import words
 from synthesis.solve import solve
@@ -54,8 +56,11 @@ class Model:
 
     model = "scripted"
 
-    def __init__(self, answer: Callable[[Request, str, int], str], cache: CallCache | None = None):
+    def __init__(
+        self, answer: Callable[[Request, str, int], str], cache: CallCache | None = None, finish_reason: str = "stop"
+    ):
         self.answer, self.cache, self.calls = answer, cache or CallCache(":memory:"), 0
+        self.finish_reason, self.seeds = finish_reason, set[int]()
 
     async def complete(self, request: Request, *, sample: int = 0, route: str = "") -> Completion:
         key = call_key(self.model, request, sample)
@@ -63,9 +68,10 @@ class Model:
         if known is not None:
             return known
         self.calls += 1
+        self.seeds.add(request.seed)
         await asyncio.sleep(0.001 * (self.calls * 7 % 3))  # answers arrive in another order than asked
         text = self.answer(request, request.prompt.messages[-1]["content"], sample)
-        completion = Completion(text, "stop", 10, 5, None, key, False)
+        completion = Completion(text, self.finish_reason, 10, 5, None, key, False)
         self.cache.put(key, self.model, request, sample, completion)
         return completion
 
@@ -235,6 +241,39 @@ def test_an_llmq_query_that_does_not_pass_is_asked_for_again_a_bounded_number_of
     assert report["types"]["llmq"]["dropped"] == {reason: 1} and never.calls == 3
 
 
+def test_a_query_that_was_cut_off_is_unparsable(tmp_path: Path) -> None:
+    report, _ = _make([solved()], tmp_path, Model(_writes_well, finish_reason="length"))
+    dropped = {kind: figures["dropped"].get("unparsable") for kind, figures in report["types"].items()}
+    assert dropped == {"question": None, "cot": None, "llmq": 4, "lexical": 3}
+
+
+def test_every_call_is_made_with_the_seed_of_the_run(tmp_path: Path) -> None:
+    model = Model(_writes_well)
+    _make([solved()], tmp_path, model, seed=7)
+    assert model.seeds == {7}
+
+
+def test_calls_and_tokens_are_counted_whether_or_not_they_were_paid_for_just_now(tmp_path: Path) -> None:
+    model = Model(_writes_well)
+    report, _ = _make([solved()], tmp_path, model)
+    asked = model.calls
+    assert report["calls"] == {"total": asked, "prompt_tokens": 10 * asked, "generated_tokens": 5 * asked}
+    before = (tmp_path / "samples.json").read_bytes()
+    _make([solved()], tmp_path, model)
+    assert model.calls == asked and (tmp_path / "samples.json").read_bytes() == before
+
+
+def test_samples_say_whether_their_reward_is_of_a_gold_answer_or_of_agreement(tmp_path: Path) -> None:
+    agreed = solved("p2", "How many fingers are there on two hands?") | {"answer": None}
+    report, examples = _make([solved(), agreed], tmp_path)
+    rewards = {(one.provenance["problem"], one.provenance["reward"]) for one in examples}
+    assert rewards == {("p1", "gold"), ("p2", "consensus")}
+    of_agreement = sum(one.provenance["reward"] == "consensus" for one in examples)
+    assert 0 < report["consensus_samples"] == of_agreement < report["samples"]
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert f"{of_agreement} of them come of problems without a gold answer" in card
+
+
 def test_the_llmq_prompt_shows_the_retrieved_theorem_and_the_steps_not_the_candidate(tmp_path: Path) -> None:
     seen: list[str] = []
 
@@ -366,6 +405,8 @@ def test_a_theorem_is_called_by_its_heading_title_and_candidate_and_one_word_is_
     )
     assert theorem_names("t1", "Mean value theorem\nLet $f$ be …") == ("Mean value theorem",)
     assert theorem_names("Limit", "Limit\nLet $f$ …", "limit") == ()
+    titled = theorem_texts([{"docno": "17", "title": "Lemma of\nZorn ", "text": "Every chain has a bound."}])["17"]
+    assert theorem_names("17", titled) == ("Lemma of Zorn",)
     assert theorem_names("BinomialTheorem", "Every even number is twice another.") == ("Binomial Theorem",)
 
 
@@ -423,3 +464,11 @@ def test_samples_of_the_file_are_plain_json_lines_with_inline_texts(tmp_path: Pa
         sample = json.loads(line)
         assert sample["positive"]["text"] == CORPUS[sample["positive"]["docno"]]
         assert all(negative["text"] == CORPUS[negative["docno"]] for negative in sample["negatives"])
+
+
+def test_a_query_that_cannot_be_ranked_has_no_mined_negatives() -> None:
+    class Unranked:
+        async def search(self, query: str, k: int) -> list[Hit]:
+            raise QueryError(query, "400: longer than 512 tokens")
+
+    assert asyncio.run(Rankings({"dense": Unranked()}).docnos("dense", "long " * 600, 10)) == []  # type: ignore[dict-item]

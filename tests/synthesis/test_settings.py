@@ -39,6 +39,17 @@ def test_a_file_changes_only_what_it_names(tmp_path: Path):
     assert settings.problems == str(tmp_path / "some" / "problems.jsonl")
 
 
+def test_files_set_over_the_settings_are_where_they_were_named_wherever_the_settings_are_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    settings = Settings.load(overrides=["corpus=theorems.jsonl", "problems=some/problems.jsonl"])
+    assert settings.corpus == str(tmp_path / "theorems.jsonl")
+    settings.save(tmp_path / "run" / "settings.yaml")
+    again = Settings.load(tmp_path / "run" / "settings.yaml")
+    assert (again.corpus, again.problems) == (settings.corpus, str(tmp_path / "some" / "problems.jsonl"))
+
+
 def test_what_is_saved_is_loaded_again(tmp_path: Path):
     settings = Settings.load(overrides=["tree.max_queries=1", "budget.seconds=2.5", "samples.types=[cot]"])
     settings.save(tmp_path / "settings.yaml")
@@ -59,6 +70,19 @@ def test_what_is_saved_is_loaded_again(tmp_path: Path):
         ("consensus.share=0", "above 0 up to 1"),
         ("concurrency=0", "concurrency is 0"),
         ("budget.calls=many", "budget.calls: Input should be a valid integer"),
+        ("actions.completion.samples=0", "actions.completion: samples is 0"),
+        ("actions.thought.samples=2", "actions.thought.samples: unknown key"),
+        ("actions.thought.temperature=-1", "actions.thought: temperature is -1"),
+        ("actions.thought.temperature=.nan", "temperature is nan"),
+        ("actions.thought.top_p=0", "actions.thought: top_p is 0"),
+        ("actions.thought.top_k=-1", "actions.thought: top_k is -1"),
+        ("actions.completion.max_tokens=0", "actions.completion: max_tokens is 0"),
+        ("actions.reflection.choice=['Yes', 'No']", "actions.reflection.choice: unknown key"),
+        ("actions.reflection.logprobs=0", "actions.reflection.logprobs: unknown key"),
+        ("verifier.workers=0", "verifier: workers is 0"),
+        ("verifier.deadline=0", "verifier: deadline is 0"),
+        ("budget.calls=-5", "budget: calls is -5"),
+        ("budget.seconds=0", "budget: seconds is 0"),
         ("tree.rollouts", "must be key=value"),
         ("tree.rollouts=[", "not readable as YAML"),
     ],
@@ -67,6 +91,13 @@ def test_a_mistake_is_named_before_any_work(override: str, said: str):
     with pytest.raises(SettingsError) as caught:
         Settings.load(overrides=[override])
     assert said in str(caught.value)
+
+
+def test_the_choices_of_a_prompt_are_of_its_action_and_of_no_file(tmp_path: Path):
+    Settings().save(tmp_path / "saved.yaml")
+    assert not any(name in (tmp_path / "saved.yaml").read_text() for name in ("choice", "logprobs"))
+    sampling = Settings.load(tmp_path / "saved.yaml", ["actions.reflection.max_tokens=5"]).actions.reflection
+    assert (sampling.choice, sampling.logprobs, sampling.max_tokens) == (("True", "False"), 5, 5)
 
 
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path):
@@ -79,7 +110,7 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     "override",
     ["seed=1", "tree.rollouts=8", "actions.thought.temperature=0.7", "reasons=true", "generator.model=other",
-     "retriever.kind=encoder", "consensus.samples=4", "verifier.judge=true"],
+     "retriever.kind=encoder", "consensus.samples=4", "verifier.judge=true", "verifier.deadline=1.0"],
 )  # fmt: skip
 def test_what_changes_a_record_changes_the_digest(override: str):
     assert Settings.load(overrides=[override]).digest("corpus") != Settings().digest("corpus")

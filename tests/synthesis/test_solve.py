@@ -14,10 +14,12 @@ from synthesis.calls import ServerError
 from synthesis.generator import Generator
 from synthesis.problems import Problem
 from synthesis.report import write_report
+from synthesis.retriever import QueryError
 from synthesis.settings import ConsensusSettings, Settings, VerifierSettings
-from synthesis.solve import Parts, _seed, solve
+from synthesis.solve import Parts, UnansweredError, _seed, solve
 from synthesis.store import Record
 from synthesis.tree import Kind
+from synthesis.uses import judgements
 from synthesis.verifier import Verifier
 from tests.synthesis.parts import SMALL, LiteralVerifier, WordTheorems, content, small_parts, some_problems, with_tree
 from tests.synthesis.solver import Faults, Mind, Solver, truth
@@ -167,9 +169,55 @@ def test_a_theorem_without_a_usable_judgement_is_unparsable_and_no_node():
 
 
 def test_a_call_that_is_refused_is_a_failed_trial():
-    record, _ = solved(some_problems(1)[0], longest_prompt=10)
-    assert record["counts"]["failed"] == {"thought": 2, "completion": 1, "candidates": 1}
-    assert len(record["nodes"]) == 1 and record["rollouts"] == [[0]] * 3
+    record, _ = solved(some_problems(1)[0], refused=["candidates"])
+    assert record["counts"]["failed"].keys() == {"candidates"} and len(record["rollouts"]) == 3
+    assert {node["kind"] for node in record["nodes"]} == {"root", "thought", "completion"}
+
+
+def test_a_problem_whose_first_calls_all_failed_has_no_record():
+    with pytest.raises(UnansweredError, match="maximum context length"):
+        solved(some_problems(1)[0], longest_prompt=10)
+    consensus = replace(ROOT_ONLY, consensus=ConsensusSettings(samples=4))
+    with pytest.raises(UnansweredError, match="This prompt is refused"):
+        solved(replace(some_problems(1)[0], answer=None), refused=["completion"], settings=consensus)
+
+
+def test_a_judgement_that_failed_is_labelled_so_and_counted_once():
+    record, _ = solved(some_problems(1)[0], refused=["reflection"])
+    hits = [hit for node in record["nodes"] for hit in node["retrieved"] or ()]
+    assert hits and {hit["label"] for hit in hits} == {"failed"} and not any(hit["calls"] for hit in hits)
+    assert record["counts"]["failed"]["reflection"] == len(hits)
+    assert "reflection" not in record["counts"]["unparsable"]
+    assert judgements(record).unclear == {hit["docno"] for hit in hits}
+
+
+def test_a_query_that_the_retriever_refuses_has_failed_and_finds_nothing():
+    class Refusing(WordTheorems):
+        async def search(self, query, k):
+            raise QueryError(query, "it is too long")
+
+    async def go() -> Record:
+        async with Solver() as served, small_parts(served) as parts:
+            return await solve(some_problems(1)[0], replace(parts, theorems=Refusing()))
+
+    record = asyncio.run(go())
+    searched = [node["retrieved"] for node in record["nodes"] if node["retrieved"] is not None]
+    assert searched and not any(searched) and record["counts"]["failed"] == {"retrieval": len(searched)}
+    assert len(record["rollouts"]) == 3
+
+
+def test_a_summary_that_was_cut_off_is_unparsable_and_the_theorem_stands_in_its_own_words():
+    record, _ = solved(some_problems(1)[0], cut=["summary", "thought"])
+    theorems = [node for node in record["nodes"] if node["kind"] == "theorem"]
+    assert theorems and all(node["text"] == WordTheorems().text(node["docno"]) for node in theorems)
+    assert record["counts"]["unparsable"]["summary"] == len(theorems)
+    assert any(node["kind"] == "thought" for node in record["nodes"])
+
+
+def test_of_candidates_that_were_cut_off_the_last_makes_no_query():
+    whole, cut = (solved(some_problems(1)[0], cut=tasks)[0]["nodes"] for tasks in ((), ["candidates"]))
+    names = [[n["candidate"]["name"] for n in nodes if n["parent"] == 0 and n["candidate"]] for nodes in (whole, cut)]
+    assert len(names[0]) > 1 and names[1] == names[0][:-1]
 
 
 def test_a_server_that_is_gone_ends_the_problem():
@@ -221,6 +269,7 @@ def test_without_a_gold_answer_what_enough_solutions_agree_on_stands_in_for_it(a
     record, served = solved(problem, mind=Script().says(boxed(*answers, "7")), settings=settings)
     assert record["answer"] is None and record["consensus"]["total"] == 4 and len(record["consensus"]["calls"]) == 4
     if agreed is None:
+        assert record["consensus"]["answer"] is None and record["consensus"]["votes"] == 1
         assert record["rollouts"] == [] and len(record["nodes"]) == 1
         return
     assert (record["consensus"]["answer"], record["consensus"]["votes"]) == (agreed, 3)

@@ -89,6 +89,18 @@ def test_other_files_are_refused_and_left_alone(tmp_path: Path):
         assert (tmp_path / name).read_bytes() == before
 
 
+def test_a_store_that_is_held_by_another_program_is_not_taken_for_something_else(tmp_path: Path, monkeypatch):
+    Store(tmp_path / "store").close()
+    holder, connect = sqlite3.connect(tmp_path / "store"), sqlite3.connect
+    holder.execute("PRAGMA locking_mode = EXCLUSIVE")
+    holder.execute("BEGIN EXCLUSIVE")
+    monkeypatch.setattr(sqlite3, "connect", lambda path, **options: connect(path, **options | {"timeout": 0}))
+    with pytest.raises(StoreError, match=r"store.*cannot be opened now \(database is locked\).*again"):
+        Store(tmp_path / "store")
+    holder.close()
+    assert list(Store(tmp_path / "store")) == []
+
+
 def test_any_sqlite_tool_reads_the_records(tmp_path: Path):
     with Store(tmp_path / "store") as store:
         store.add(solved("p"))

@@ -56,6 +56,7 @@ def check(run: Callable[..., Any], verifier: Verifier) -> Check:
         ("50", r"50\%", "math"),  # decided: the sign is a unit
         (r"50\%", "50", "math"),
         ("B", r"\textbf{(B)}", "choice"),
+        ("(b)", "B. 12", "choice"),
     ],
 )
 def test_equal_answers_are_right(check: Check, gold: str, answer: str, how: str) -> None:
@@ -74,6 +75,11 @@ def test_equal_answers_are_right(check: Check, gold: str, answer: str, how: str)
         ("north", "thorn", "literal"),  # a product of the same letters, for math-verify
         ("even", "odd", "literal"),
         ("B", "(C)", "choice"),
+        ("B", "C. 12", "choice"),
+        ("(a)+1", "(a)+2", "math"),  # what only begins like a letter is no choice
+        ("(a)(b)", "(a)(c)", "math"),
+        ("A: 5", "A: 6", "math"),
+        ("C. 3", "C. 4", "math"),
         ("7", "", "missing"),
         ("7", None, "missing"),
         ("7", r"\frac{", "math"),

@@ -152,6 +152,21 @@ def test_what_stood_in_for_a_gold_answer_is_shown_with_its_votes() -> None:
     record["consensus"] = {"answer": "17", "votes": 6, "total": 8, "calls": []}
     text = Page(problem_page(record, [])).text
     assert "agreed by 6 of 8" in text and "17" in text
+    agreed = solved() | {"answer": None, "consensus": {"answer": "4", "votes": 6, "total": 8, "calls": []}}
+    for of, said in ((solved(), "right"), (agreed, "as agreed")):
+        page = Page(problem_page(of, []))
+        judged = {text.partition(",")[0] for text in page.text if text.endswith(", literal")}
+        assert judged == {said, f"not {said}" if said == "as agreed" else "wrong"}
+        assert ("solved" in page.text) == (said == "right") and ("agreed" in page.text) == (said == "as agreed")
+
+
+def test_a_part_of_a_run_leaves_the_table_of_all_its_problems(tmp_path: Path) -> None:
+    page = write_views([solved("a")], tmp_path, is_part=True)
+    assert page.parent == tmp_path / "problems" and "a-c0ffee" in page.name
+    assert (tmp_path / "index.html").is_file(), "the page links to it"
+    whole = write_views([solved("a"), solved("b")], tmp_path).read_text(encoding="utf-8")
+    write_views([solved("b")], tmp_path, is_part=True)
+    assert (tmp_path / "index.html").read_text(encoding="utf-8") == whole
 
 
 def test_samples_stand_on_the_page_of_their_problem_and_configuration(tmp_path: Path) -> None:

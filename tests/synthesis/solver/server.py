@@ -8,6 +8,7 @@ import math
 import re
 import time
 from collections import Counter, deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from statistics import NormalDist
@@ -112,7 +113,9 @@ class Solver:
         lacks: Of ``structured_outputs``, ``logprobs``, ``top_k`` and ``seed``, what it doesn't know.
         refuses: Whether it refuses requests with what it doesn't know, instead of ignoring it.
         has_metrics: Whether it tells its queue, as vLLM does.
-        longest_prompt: Characters of a prompt beyond which it is refused.
+        longest_prompt: Characters of a prompt, or of a text to embed, beyond which it is refused.
+        refused: Tasks whose prompts are refused.
+        cut: Tasks whose answers are said to be cut off.
 
     Attributes:
         url: The base URL, once started.
@@ -132,6 +135,8 @@ class Solver:
         refuses: bool = False,
         has_metrics: bool = True,
         longest_prompt: int = 200_000,
+        refused: Collection[str] = (),
+        cut: Collection[str] = (),
         port: int = 0,
     ):
         assert lacks <= _KNOWN
@@ -139,6 +144,7 @@ class Solver:
         self.model = model
         self._key, self._lacks, self._refuses, self._has_metrics = api_key, lacks, refuses, has_metrics
         self._longest_prompt, self.port = longest_prompt, port
+        self._refused, self._cut = refused, cut
         self.tally = Tally()
         self.bodies: deque[dict[str, Any]] = deque(maxlen=100)
         self._attempts: Counter[bytes] = Counter()
@@ -176,12 +182,16 @@ class Solver:
         if body.get("model") != self.model:
             return self._refuse(404, f"The model `{body.get('model')}` does not exist.")
         if path == "/embeddings":
+            if max(map(len, body["input"])) > self._longest_prompt:
+                return self._refuse(400, "This model's maximum context length is shorter than the input.")
             return web.json_response(_embeddings(body))
         if path != "/chat/completions":
             return self._refuse(404, f"no path {path}")
         self.bodies.append(body)
         if sum(len(message["content"]) for message in body["messages"]) > self._longest_prompt:
             return self._refuse(400, "This model's maximum context length is shorter than the prompt.")
+        if mind.read(body["messages"], 0).task in self._refused:
+            return self._refuse(400, "This prompt is refused.")
         if self._refuses and (unknown := sorted(self._lacks & body.keys())):
             return self._refuse(400, f"Unrecognized request argument supplied: {unknown[0]}")
         return await self._chat(request, {name: value for name, value in body.items() if name not in self._lacks})
@@ -258,7 +268,7 @@ class Solver:
         return {
             "index": place,
             "message": {"role": "assistant", "content": text},
-            "finish_reason": "stop",
+            "finish_reason": "length" if asked.task in self._cut else "stop",
             "logprobs": self._logprobs(asked) if body.get("logprobs") else None,
         }
 
