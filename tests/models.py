@@ -3,10 +3,14 @@
 from pathlib import Path
 
 import torch
-from transformers import Qwen2Config, Qwen2ForSequenceClassification, Qwen2Model, Qwen2Tokenizer
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2ForSequenceClassification, Qwen2Model, Qwen2Tokenizer
 
 EOS = "<|im_end|>"
 PAD = "<|endoftext|>"
+CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 
 _TRAINING_TEXT = [
     "query: document: Query: Document: Passage: Instruct: Given a Math problem, retrieve relevant theorems",
@@ -57,5 +61,15 @@ def save_qwen_reranker(folder: Path, *, hidden: int = 64, layers: int = 2, seed:
     tokenizer = qwen_tokenizer()
     config = qwen_config(tokenizer, hidden=hidden, layers=layers, num_labels=1)
     Qwen2ForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_qwen_chat(folder: Path, *, hidden: int = 64, layers: int = 2, seed: int = 2) -> Path:
+    """Weights and tokenizer of a random Qwen2 that speaks, with a chat template of Qwen's shape."""
+    torch.manual_seed(seed)
+    tokenizer = qwen_tokenizer()
+    tokenizer.chat_template = CHAT
+    Qwen2ForCausalLM(qwen_config(tokenizer, hidden=hidden, layers=layers)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from tests.models import EOS
+from tests.models import CHAT, EOS
 from tests.training.runs import write_recipe
 from torch_radar import Encoder, Reranker
 from torch_radar.checkpoints import load_radar_json
@@ -29,7 +29,6 @@ from training.model import make_trainable
 from training.recipe import BaseModel, DataSource, Lora, Recipe
 from training.run import load_base, save_trained, train
 
-CHAT = "{% for message in messages %}<|im_start|>{{ message['content'] }}<|im_end|>{% endfor %}"
 LIMIT = 160
 Change = Callable[[dict[str, Any]], None]
 
