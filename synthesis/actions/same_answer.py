@@ -19,7 +19,7 @@ class SameAnswer:
     Where the endpoint doesn't constrain its answers, what counts is the first word.
     """
 
-    sampling: Sampling = Sampling(temperature=0.0, max_tokens=4, choice=(SAME, DIFFERENT))
+    sampling: Sampling = Sampling(temperature=0.0, max_tokens=16, choice=(SAME, DIFFERENT))
 
     def prompt(self, problem: str, right: str, given: str) -> Prompt:
         """Asks whether the answer given to a problem is the right one."""

@@ -38,7 +38,7 @@ class Reflection:
     Where the endpoint doesn't constrain its answers, what counts is the first word.
     """
 
-    sampling: Sampling = Sampling(temperature=0.0, max_tokens=4, choice=(TRUE, FALSE), logprobs=5)
+    sampling: Sampling = Sampling(temperature=0.0, max_tokens=16, choice=(TRUE, FALSE), logprobs=5)
 
     def prompt(self, problem: str, steps: Sequence[Step], theorem: str) -> Prompt:
         """Asks whether this theorem brings the solution further after these steps."""
