@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import ast
 import csv
-import gzip
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,8 @@ from datasets import Dataset
 from mteb.abstasks import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.benchmarks import Benchmark
+
+from torch_radar.lines import read_json_lines
 
 DOCUMENTS, LONG_DOCUMENTS, EXAMPLES = "documents", "long_documents", "examples"
 
@@ -195,18 +195,10 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with opened as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}:{number} is not JSON ({error.msg})") from error
-            if not isinstance(record, dict):
-                raise ValueError(f"{path}:{number} is not a JSON object")
-            yield number, record
+    for number, record in read_json_lines(path, lambda line, problem: ValueError(f"{path}:{line}: {problem}")):
+        if not isinstance(record, dict):
+            raise ValueError(f"{path}:{number} is not a JSON object")
+        yield number, record
 
 
 def _field(path: Path, number: int, record: Mapping[str, Any], field: str) -> str:

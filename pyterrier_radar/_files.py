@@ -4,15 +4,16 @@ What a file holds that it should not is reported as :class:`FileFormatError` wit
 remedy.  Judgements and runs are read by :mod:`pyterrier_radar._trec`, on the same terms.
 """
 
-import gzip
 import json
 import re
-import zlib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+
+from torch_radar.lines import read_text_lines
 
 EmptyText = Literal["error", "skip", "keep"]
 
@@ -21,8 +22,6 @@ TEXT_NAMES = ("text", "contents")
 QID_NAMES = ("qid", "query_id", "query-id", "_id", "id")
 QUERY_NAMES = ("query", "text")
 
-_GZIP_MAGIC = b"\x1f\x8b"
-_BOM = "\ufeff"
 _TOPIC = re.compile(r"<top>(.*?)</top>", re.DOTALL | re.IGNORECASE)
 _TOPIC_NUMBER = re.compile(r"<num>\s*(?:Number:)?\s*([^\s<]+)", re.IGNORECASE)
 _TOPIC_TITLE = re.compile(
@@ -49,23 +48,8 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
         FileFormatError: where a line is not UTF-8 or the gzip data is damaged.
         OSError: if the file cannot be read.
     """
-    with open(path, "rb") as probe:
-        compressed = probe.read(2) == _GZIP_MAGIC
-    number = 0
-    with gzip.open(path, "rb") if compressed else open(path, "rb") as lines:
-        try:
-            for number, raw in enumerate(lines, start=1):
-                line = raw.decode("utf-8").rstrip("\r\n")
-                if number == 1:
-                    line = line.removeprefix(_BOM)
-                if line.strip():
-                    yield number, line
-        except UnicodeDecodeError as error:
-            problem = f"is not UTF-8 (byte {error.start + 1} of the line): convert the file, e.g. with iconv"
-            raise FileFormatError(path, number, problem) from error
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            problem = f"the gzip data is damaged or cut off ({error}): copy the file again"
-            raise FileFormatError(path, number + 1, problem) from error
+    for number, line in read_text_lines(path, partial(FileFormatError, path)):
+        yield number, line.rstrip("\r\n")
 
 
 def read_documents(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from pathlib import Path
 
 import mteb
@@ -138,6 +140,17 @@ def test_a_broken_record_is_named(tmp_path: Path, documents: list, examples: lis
     write_jsonl(tmp_path / "documents.jsonl", documents)
     write_jsonl(tmp_path / "examples.jsonl", examples)
     with pytest.raises(ValueError, match=message):
+        local_task(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("examples.jsonl", b'{"id": "\xff"}\n'), ("examples.jsonl.gz", gzip.compress(b'{"id": "q1"}\n' * 99)[:20])],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / "documents.jsonl").write_text(json.dumps({"id": "d1", "content": "a theorem"}) + "\n")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name}:1: .*(UTF-8|copy it again)"):
         local_task(tmp_path)
 
 

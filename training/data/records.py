@@ -5,9 +5,7 @@ Whatever a file holds that it should not is a :class:`DataError` that names the 
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +13,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-_GZIP_MAGIC = b"\x1f\x8b"
+from torch_radar.lines import read_text_lines
+
 _PARQUET_MAGIC = b"PAR1"
 _PARQUET_ROWS = 256  # rows that are Python objects at one time
 
@@ -48,7 +47,8 @@ def read_records(path: str | Path) -> Iterator[tuple[Place, dict[str, Any]]]:
     if magic == _PARQUET_MAGIC:
         yield from _parquet_records(path)
         return
-    for place, line in _lines(path, compressed=magic.startswith(_GZIP_MAGIC)):
+    for number, line in read_text_lines(path, lambda line, problem: DataError(f"{Place(str(path), line)}: {problem}")):
+        place = Place(str(path), number)
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -56,25 +56,6 @@ def read_records(path: str | Path) -> Iterator[tuple[Place, dict[str, Any]]]:
         if not isinstance(record, dict):
             raise DataError(f"{place}: is a JSON {type(record).__name__}: one object a line is expected")
         yield place, record
-
-
-def _lines(path: str | Path, compressed: bool) -> Iterator[tuple[Place, str]]:
-    place = Place(str(path), 0)
-    with gzip.open(path, "rb") if compressed else open(path, "rb") as lines:
-        try:
-            for number, raw in enumerate(lines, start=1):
-                place = Place(str(path), number)
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-                if line.strip():
-                    yield place, line
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{place}: is not UTF-8 (byte {error.start + 1} of the line): convert the file, e.g. with iconv"
-            ) from error
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise DataError(
-                f"{place.path}:{place.line + 1}: the gzip data is damaged ({error}): copy it again"
-            ) from error
 
 
 def _parquet_records(path: str | Path) -> Iterator[tuple[Place, dict[str, Any]]]:
