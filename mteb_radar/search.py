@@ -173,8 +173,8 @@ class RadarSearch(RadarEncoder):
     def _place(self, corpus: str) -> tuple[Path, dict[str, Any]]:
         """The folder of a corpus with this model's vectors, and what they depend on."""
         settings = self.encoder.document_settings() | {"corpus": corpus, "dtype": str(self.encoder.dtype)}
-        digest = _hex(json.dumps(settings | {"store": self.store_dtype}, sort_keys=True).encode())
-        return self.folder / digest, settings
+        digest = _digest(json.dumps(settings | {"store": self.store_dtype}, sort_keys=True).encode())
+        return self.folder / digest.hex(), settings
 
     def _windows(self, documents: Dataset, places: Mapping[str, int], starts: Sequence[int]) -> Iterator[list[str]]:
         for start in starts:
@@ -237,10 +237,3 @@ def _survey(documents: Dataset, task: str) -> tuple[dict[str, int], str]:
 
 def _digest(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()
-
-
-def _hex(content: bytes) -> str:
-    return _digest(content).hex()
-
-
-__all__ = ["RadarSearch", "masks"]
