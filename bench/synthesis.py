@@ -128,7 +128,7 @@ def run(arguments: argparse.Namespace) -> None:
     # What is imported by either is imported before the clock starts.
     import openai  # noqa: F401
 
-    import synthesis.generator  # noqa: F401
+    import radar_llm  # noqa: F401
     import synthesis.run  # noqa: F401
     from tests.synthesis.parts import solver_process
     from tests.synthesis.solver import problems
@@ -369,11 +369,11 @@ class Sequential:
 
     def ask(self, action: Any, prompt: Any) -> Any:
         """What an action's answer says."""
-        from synthesis.calls import Request
-        from synthesis.generator import wire
+        from radar_llm import wire
+        from radar_llm.calls import Request
 
         sampling = getattr(self.actions, type(action).__name__.lower())
-        request = Request.of(prompt, sampling, next(self.seeds))
+        request = Request(prompt, sampling, next(self.seeds))
         answered = self.client.post("/chat/completions", body=wire.body(self.model, request, 0), cast_to=object)
         return action.parse(answered["choices"][0]["message"]["content"])
 

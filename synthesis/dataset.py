@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
-from synthesis.calls import Completion, Request
+from radar_llm.calls import Completion, Request
 from synthesis.run import (
     THEOREMS_FOLDER,
     finish,
@@ -25,7 +25,7 @@ from synthesis.samples import make_samples
 from synthesis.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from synthesis.generator import Generator
+    from radar_llm import Generator
 
 
 class CheckedLate:

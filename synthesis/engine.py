@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Protocol
 
-from synthesis.calls import ServerError, Usage
-from synthesis.disk import despite_full_disk
+from radar_llm.calls import ServerError, Usage
+from radar_llm.disk import despite_full_disk
 from synthesis.problems import Problem
 from synthesis.progress import Progress, Silent, Status
 from synthesis.settings import Budget

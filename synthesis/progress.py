@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from synthesis.calls import Usage
+from radar_llm.calls import Usage
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from synthesis.calls import Usage
+from radar_llm.calls import Usage
 from synthesis.engine import Ending, RunReport, Stop, StoreDesk, spent, work
 from synthesis.problems import Problem, read_problems
 from synthesis.progress import Silent, Status
@@ -271,7 +271,7 @@ def _sum(usages: Iterable[Usage]) -> Usage:
 
 
 def _merge_calls(folder: Path) -> None:
-    from synthesis.cache import CallCache
+    from radar_llm.cache import CallCache
 
     cache = CallCache(folder / CACHE_FILE)
     try:

@@ -1,7 +1,7 @@
 """A run and its folder: problems and a corpus in, finished problems, calls and indexes in one place.
 
 The folder of a run holds ``settings.yaml``, ``problems.sqlite`` (:mod:`synthesis.store`), ``calls.sqlite``
-(:mod:`synthesis.cache`) and ``theorems/``, what the retriever made of the corpus. A shard of a run has such a folder of
+(:mod:`radar_llm.cache`) and ``theorems/``, what the retriever made of the corpus. A shard of a run has such a folder of
 its own, ``shard-3-of-16``, inside it; :func:`merge` brings them together.
 """
 
@@ -25,7 +25,7 @@ from synthesis.solve import Parts
 from synthesis.store import Store
 
 if TYPE_CHECKING:
-    from synthesis.generator import Generator
+    from radar_llm import Generator
     from synthesis.retriever import Theorems
     from synthesis.verifier import Verifier
 
@@ -156,8 +156,8 @@ def make_theorems(
 @asynccontextmanager
 async def open_generator(settings: Settings, folder: Path, api_key: str | None) -> AsyncIterator[Generator]:
     """Opens the client of the language model, with the call cache of a run's folder."""
-    from synthesis.cache import CallCache
-    from synthesis.generator import Generator
+    from radar_llm import Generator
+    from radar_llm.cache import CallCache
 
     chosen = settings.generator
     cache = CallCache(folder / CACHE_FILE)
@@ -292,7 +292,7 @@ def merge(output: Path, folders: Iterable[Path] = ()) -> int:
         ValueError: If there is no shard, one is absent, or they are of different settings, corpora or prompts.
         OSError: If a shard's file is missing or no store.
     """
-    from synthesis.cache import CacheError, CallCache
+    from radar_llm.cache import CacheError, CallCache
 
     parts = sorted(folders) or _shards(output)
     with locked(output):

@@ -7,7 +7,7 @@ the node and the slot, so the record is the same at any concurrency and after an
 
 An answer that no parser understands, and a call that cannot be answered, are counted and lead to no child. Where that
 leaves the root alone, it is no search that came to nothing: an :class:`UnansweredError`. A
-:class:`~synthesis.calls.ServerError` ends the problem.
+:class:`~radar_llm.calls.ServerError` ends the problem.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from radar_llm.calls import Completion as Answer
+from radar_llm.calls import GenerationError, Request
 from synthesis.actions import (
     Candidates,
     Completion,
@@ -33,8 +35,6 @@ from synthesis.actions import (
     Thought,
     Unparsable,
 )
-from synthesis.calls import Completion as Answer
-from synthesis.calls import GenerationError, Request
 from synthesis.problems import Problem
 from synthesis.retriever.port import QueryError
 from synthesis.settings import Settings
@@ -43,7 +43,7 @@ from synthesis.tree import Child, Kind, State, Trial, ask, start, tell
 from synthesis.verifier import consensus
 
 if TYPE_CHECKING:
-    from synthesis.generator import Generator
+    from radar_llm import Generator
     from synthesis.retriever import Hit, Theorems
     from synthesis.verifier import Judge, Verifier
 
@@ -200,7 +200,7 @@ class _Search:
     async def _completion(self, steps: Sequence[Step], seed: int) -> list[Child]:
         """Draws samples until one is right, and keeps that one, or else the first that states an answer."""
         action = Completion(self._sampling.completion)
-        request = Request.of(action.prompt(self._problem.text, steps), action.sampling, seed)
+        request = Request(action.prompt(self._problem.text, steps), action.sampling, seed)
         samples = self._parts.generator.samples(
             request, action.sampling.samples, route=self._problem.id, ahead=self._settings.samples_ahead
         )
@@ -293,7 +293,7 @@ class _Search:
 
         Without a seed of its own a call has the run's, so that equal questions from anywhere are one call.
         """
-        request = Request.of(prompt, action.sampling, self._settings.seed if seed is None else seed)
+        request = Request(prompt, action.sampling, self._settings.seed if seed is None else seed)
         try:
             answer = await self._parts.generator.complete(request, sample=sample, route=route or self._problem.id)
         except GenerationError as error:

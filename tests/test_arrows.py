@@ -8,14 +8,24 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = {"torch_radar", "pyterrier_radar", "mteb_radar", "radar_bm25", "synthesis", "training", "radar_cli"}
+ROOMS = {
+    "torch_radar",
+    "pyterrier_radar",
+    "mteb_radar",
+    "radar_bm25",
+    "radar_llm",
+    "synthesis",
+    "training",
+    "radar_cli",
+}
 MAY_IMPORT = {
     "torch_radar": set(),
-    "pyterrier_radar": {"torch_radar", "radar_bm25", "radar_cli"},
+    "pyterrier_radar": {"torch_radar", "radar_bm25", "radar_llm", "radar_cli"},
     "mteb_radar": {"torch_radar", "radar_cli"},
-    "synthesis": {"torch_radar", "radar_bm25", "radar_cli"},
+    "synthesis": {"torch_radar", "radar_bm25", "radar_llm", "radar_cli"},
     "training": {"torch_radar", "radar_cli"},
     "radar_bm25": set(),
+    "radar_llm": set(),
     "radar_cli": set(),
 }
 FRAMEWORKS = {"pyterrier", "pyterrier_dr", "pyterrier_pisa", "mteb", "ir_datasets", "ir_measures", "pyserini"}

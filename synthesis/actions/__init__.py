@@ -5,7 +5,8 @@ Every action is a small object with three parts: ``sampling``, how the model is 
 know no network, no tree and no verifier; the prompts are the text files of ``synthesis/prompts``.
 """
 
-from synthesis.actions._prompts import Prompt, Sampling, Step, Unparsable, partial_solution
+from radar_llm.prompts import Prompt, Sampling
+from synthesis.actions._prompts import Step, Unparsable, partial_solution
 from synthesis.actions.candidates import Candidate, Candidates
 from synthesis.actions.questions import LexicalQuestion, QuestionCheck, TheoremQuestion, check_question
 from synthesis.actions.same_answer import SameAnswer

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from synthesis.actions._prompts import Prompt, Sampling, Step, Unparsable, situation, template
+from radar_llm.prompts import Prompt, Sampling
+from synthesis.actions._prompts import Step, Unparsable, situation, template
 
 _FIELDS = ("name", "statement", "preconditions", "why", "subject")
 _FIELD = re.compile(

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from synthesis.actions._prompts import Prompt, Sampling, Step, Unparsable, situation, template
+from radar_llm.prompts import Prompt, Sampling
+from synthesis.actions._prompts import Step, Unparsable, situation, template
 
 _LABELLED = re.compile(
     r"^[ \t*_#>]*(?:search\s)?(?:query|question)[ \t*_]*[:：][\s*_]*(.*)$", re.IGNORECASE | re.MULTILINE

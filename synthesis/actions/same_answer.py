@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from synthesis.actions._prompts import Prompt, Sampling, Unparsable, template
+from radar_llm.prompts import Prompt, Sampling
+from synthesis.actions._prompts import Unparsable, template
 
 SAME, DIFFERENT = "Same", "Different"
 

@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from synthesis.actions._prompts import Prompt, Sampling, Step, Unparsable, situation, template
+from radar_llm.prompts import Prompt, Sampling
+from synthesis.actions._prompts import Step, Unparsable, situation, template
 
 TRUE, FALSE = "True", "False"
 

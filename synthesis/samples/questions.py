@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from radar_llm.calls import Completion, GenerationError, Request
 from synthesis.actions import LexicalQuestion, Prompt, TheoremQuestion, Unparsable, check_question
-from synthesis.calls import Completion, GenerationError, Request
 from synthesis.samples.settings import SampleSettings
 from synthesis.uses import Use
 
@@ -19,7 +19,7 @@ _MATHS = re.compile(r"[$\\=]|\.$")  # a first line with one of these is a statem
 
 
 class Writer(Protocol):
-    """What is asked for queries: a :class:`synthesis.generator.Generator`, or what stands in front of one."""
+    """What is asked for queries: a :class:`radar_llm.Generator`, or what stands in front of one."""
 
     async def complete(self, request: Request, *, sample: int = 0, route: str = "") -> Completion:
         """Returns one sample."""
@@ -94,7 +94,7 @@ class Questions:
         route: str,
         objection: Callable[[str], str | None],
     ) -> Written | str:
-        reason, request = "unparsable", Request.of(prompt, action.sampling, self._seed)
+        reason, request = "unparsable", Request(prompt, action.sampling, self._seed)
         for attempt in range(self._settings.attempts):
             try:
                 answer = await self._generator.complete(request, sample=first + attempt, route=route)

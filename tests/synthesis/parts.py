@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from synthesis.cache import CallCache
-from synthesis.generator import Generator
+from radar_llm import Generator
+from radar_llm.cache import CallCache
 from synthesis.problems import Problem, read_problems
 from synthesis.retriever import Hit
 from synthesis.settings import GeneratorSettings, Settings

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import synthesis.actions
+from radar_llm.prompts import Template
 from synthesis.actions import (
     Candidate,
     Candidates,
@@ -33,7 +34,7 @@ from synthesis.actions import (
     check_question,
     partial_solution,
 )
-from synthesis.actions._prompts import Template, template
+from synthesis.actions._prompts import template
 from synthesis.boxed import boxed_answer
 from synthesis.tree import Kind
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from synthesis import disk
-from synthesis.calls import ServerError, Usage
+from radar_llm import disk
+from radar_llm.calls import ServerError, Usage
 from synthesis.engine import RunReport, Stop, run
 from synthesis.problems import Problem
 from synthesis.progress import Lines, Silent, Status, duration

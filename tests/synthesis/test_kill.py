@@ -39,7 +39,7 @@ def go_on(folder: Path, url: str, problems: int) -> None:
 def test_a_run_killed_twenty_times_equals_one_that_was_not(tmp_path: Path):
     # A server that has imported all once and forks each run: seconds a kill less.
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload([__name__, "synthesis.generator"])
+    processes.set_forkserver_preload([__name__, "radar_llm"])
     moments = random.Random(0)
     with served(load=solver.Load(slots=16, first_token_seconds=0.01)) as server:
         lengths = []

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from synthesis.calls import Usage
+from radar_llm.calls import Usage
 from synthesis.ray import SharedDesk, Worker, _sum, synthesize_on_ray
 from synthesis.settings import GeneratorSettings, RetrieverSettings, Settings
 from synthesis.store import Store

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from synthesis.cache import CacheError, CallCache
+from radar_llm.cache import CacheError, CallCache
 from synthesis.engine import RunReport
 from synthesis.run import CACHE_FILE, SETTINGS_FILE, STORE_FILE, merge, synthesize
 from synthesis.settings import GeneratorSettings, Settings, SettingsError

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from synthesis.cache import CallCache, call_key
-from synthesis.calls import Completion, GenerationError, Request, ServerError
+from radar_llm.cache import CallCache, call_key
+from radar_llm.calls import Completion, GenerationError, Request, ServerError
 from synthesis.decontaminate import EvaluationQueries
 from synthesis.retriever import Hit, QueryError
 from synthesis.retriever.corpus import theorem_texts

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from synthesis.cache import CallCache
-from synthesis.calls import ServerError
-from synthesis.generator import Generator
+from radar_llm import Generator
+from radar_llm.cache import CallCache
+from radar_llm.calls import ServerError
 from synthesis.problems import Problem
 from synthesis.report import write_report
 from synthesis.retriever import QueryError

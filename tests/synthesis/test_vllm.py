@@ -23,21 +23,22 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from radar_llm import Generator
+from radar_llm import server as server_module
+from radar_llm.cache import CallCache
+from radar_llm.calls import GenerationError, Request, ServerError
+from radar_llm.prompts import Sampling
 from synthesis.actions import Candidates, Completion, Reflection, Relevance, Summary, Thought
-from synthesis.cache import CallCache
-from synthesis.calls import GenerationError, Request, ServerError
 from synthesis.engine import RunReport
-from synthesis.generator import Generator
-from synthesis.generator import server as server_module
 from synthesis.retriever import EncoderTheorems, EndpointTheorems
 from synthesis.run import CACHE_FILE, STORE_FILE, synthesize
 from synthesis.settings import ActionSettings, GeneratorSettings, Settings
 from synthesis.store import Store
 from synthesis.tree import TreeSettings
 from tests.models import save_qwen_chat
+from tests.radar_llm.test_generator import run
 from tests.synthesis.parts import content
 from tests.synthesis.solver import problems, theorems
-from tests.synthesis.test_generator import run
 from tests.training.test_export import base, retriever, runs  # noqa: F401 (fixtures)
 from tests.vllm import MODEL, needs_vllm, server
 from torch_radar import Encoder
@@ -66,11 +67,11 @@ def client(url: str, **settings: Any) -> Generator:
 
 
 def request(number: int = 0, **settings: Any) -> Request:
-    return Request(Thought().prompt(PROBLEMS[number]["problem"], ()), **{"max_tokens": 24} | settings)
+    return Request(Thought().prompt(PROBLEMS[number]["problem"], ()), Sampling(**{"max_tokens": 24} | settings))
 
 
 def reflection(docno: str) -> Request:
-    return Request.of(Reflection().prompt(PROBLEMS[0]["problem"], (), CORPUS[docno]), Reflection().sampling)
+    return Request(Reflection().prompt(PROBLEMS[0]["problem"], (), CORPUS[docno]), Reflection().sampling)
 
 
 def metric(url: str, name: str) -> int:
@@ -147,7 +148,7 @@ def test_a_choice_is_one_of_the_choices_with_the_models_own_probabilities(
         )
         with torch.no_grad():
             shares = network(**inputs).logits[0, -1, may_begin].softmax(-1).tolist()
-        best = sorted(zip(shares, may_begin, strict=True), reverse=True)[: asked.logprobs]
+        best = sorted(zip(shares, may_begin, strict=True), reverse=True)[: asked.sampling.logprobs]
         return sum(share for share, n in best if tokens[n][0] == "T") / sum(share for share, _ in best)
 
     async def main() -> None:

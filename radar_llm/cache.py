@@ -13,7 +13,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from synthesis.calls import Completion, Request
+from radar_llm.calls import Completion, Request
 
 SCHEMA = 1
 
@@ -142,14 +142,14 @@ def _parameters(model: str, request: Request, sample: int) -> dict[str, Any]:
         "model": model,
         "prompt": request.prompt.name,
         "version": request.prompt.version,
-        "temperature": request.temperature,
-        "top_p": request.top_p,
-        "top_k": request.top_k,
-        "max_tokens": request.max_tokens,
-        "stop": list(request.stop),
+        "temperature": request.sampling.temperature,
+        "top_p": request.sampling.top_p,
+        "top_k": request.sampling.top_k,
+        "max_tokens": request.sampling.max_tokens,
+        "stop": list(request.sampling.stop),
         "seed": request.seed,
-        "choice": list(request.choice),
-        "logprobs": request.logprobs,
+        "choice": list(request.sampling.choice),
+        "logprobs": request.sampling.logprobs,
         "sample": sample,
     }
 

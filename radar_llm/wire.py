@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from synthesis.calls import Request
+from radar_llm.calls import Request
 
 # What an endpoint may not know. Without them an answer is freer, less repeatable or without probabilities, but usable.
 OPTIONAL = ("structured_outputs", "logprobs", "top_k", "seed")
@@ -36,23 +36,23 @@ def body(model: str, request: Request, sample: int, without: Collection[str] = (
     ``structured_outputs`` is vLLM's; its older ``guided_choice`` is accepted there and ignored.
     """
     optional: dict[str, Any] = {"seed": sample_seed(request.seed, sample)}
-    if request.top_k:
-        optional["top_k"] = request.top_k
-    if request.choice:
-        optional["structured_outputs"] = {"choice": list(request.choice)}
-    if request.logprobs:
+    if request.sampling.top_k:
+        optional["top_k"] = request.sampling.top_k
+    if request.sampling.choice:
+        optional["structured_outputs"] = {"choice": list(request.sampling.choice)}
+    if request.sampling.logprobs:
         optional["logprobs"] = True
     sent = {
         "model": model,
         "messages": list(request.prompt.messages),
-        "temperature": request.temperature,
-        "top_p": request.top_p,
-        "max_tokens": request.max_tokens,
+        "temperature": request.sampling.temperature,
+        "top_p": request.sampling.top_p,
+        "max_tokens": request.sampling.max_tokens,
     } | {name: value for name, value in optional.items() if name not in without}
     if "logprobs" in sent:
-        sent["top_logprobs"] = request.logprobs
-    if request.stop:
-        sent["stop"] = list(request.stop)
+        sent["top_logprobs"] = request.sampling.logprobs
+    if request.sampling.stop:
+        sent["stop"] = list(request.sampling.stop)
     return sent
 
 

@@ -16,10 +16,10 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
-from synthesis.calls import GenerationError, Request, ServerError, Usage
-from synthesis.disk import wait_for_space
-from synthesis.generator import wire
-from synthesis.generator.gate import Gate
+from radar_llm import wire
+from radar_llm.calls import GenerationError, Request, ServerError, Usage
+from radar_llm.disk import wait_for_space
+from radar_llm.gate import Gate
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ class Server:
                     self._say_once(f"{self.url} doesn't know {unknown!r}, which is left out from now on: {error.said}")
                     continue
             try:
-                answer = wire.read(payload, request.choice)
+                answer = wire.read(payload, request.sampling.choice)
             except wire.GarbledError as error:
                 raise AttemptError(str(error)) from error
             self._note_what_was_ignored(answer, request, sent)
@@ -221,9 +221,9 @@ class Server:
         return (text.replace(self._key, "…") if self._key else text)[:500]
 
     def _note_what_was_ignored(self, answer: wire.Answer, request: Request, sent: Mapping[str, Any]) -> None:
-        if "structured_outputs" in sent and answer.text.strip() not in request.choice:
+        if "structured_outputs" in sent and answer.text.strip() not in request.sampling.choice:
             self._say_once(f"{self.url} doesn't keep to the choices it is given: its answers are read as plain text")
-        if "logprobs" in sent and request.choice and answer.choice_probabilities is None:
+        if "logprobs" in sent and request.sampling.choice and answer.choice_probabilities is None:
             self._say_once(f"{self.url} gives no log-probabilities: choices come without their probability")
 
     def _say_once(self, message: str) -> None:

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthesis.actions import Prompt
-from synthesis.cache import CacheError, CallCache, call_key
-from synthesis.calls import Completion, Request
+from radar_llm.cache import CacheError, CallCache, call_key
+from radar_llm.calls import Completion, Request
+from radar_llm.prompts import Prompt, Sampling
 
 OPENING = {"role": "system", "content": "You solve problems."}
 PROMPT = Prompt((OPENING, {"role": "user", "content": "What is 2 + 2?"}), "thought", "v1")
-REQUEST = Request(PROMPT, stop=("\nStep",), choice=("True", "False"), logprobs=5)
+REQUEST = Request(PROMPT, Sampling(stop=("\nStep",), choice=("True", "False"), logprobs=5))
 
 
 def completion(key: str, text: str = "4") -> Completion:
@@ -60,14 +60,14 @@ def test_any_text_comes_back(text: str) -> None:
             for change in (
                 {"prompt": replace(PROMPT, version="v2")},
                 {"prompt": replace(PROMPT, messages=(OPENING, {"role": "user", "content": "What is 2 + 3?"}))},
-                {"temperature": 0.7},
-                {"top_p": 0.9},
-                {"top_k": 0},
-                {"max_tokens": 9},
-                {"stop": ()},
+                {"sampling": replace(REQUEST.sampling, temperature=0.7)},
+                {"sampling": replace(REQUEST.sampling, top_p=0.9)},
+                {"sampling": replace(REQUEST.sampling, top_k=0)},
+                {"sampling": replace(REQUEST.sampling, max_tokens=9)},
+                {"sampling": replace(REQUEST.sampling, stop=())},
                 {"seed": 1},
-                {"choice": ()},
-                {"logprobs": 0},
+                {"sampling": replace(REQUEST.sampling, choice=())},
+                {"sampling": replace(REQUEST.sampling, logprobs=0)},
             )
         ),
     ],
@@ -111,7 +111,7 @@ def test_the_first_answer_of_a_key_stays() -> None:
 def test_a_process_that_is_killed_leaves_every_call_that_it_put(tmp_path: Path) -> None:
     path = tmp_path / "calls.sqlite"
     program = (
-        "import sys; from tests.synthesis.test_cache import *\n"
+        "import sys; from tests.radar_llm.test_cache import *\n"
         "cache = CallCache(sys.argv[1])\n"
         "for number in range(10**6):\n"
         "    key = call_key('m', REQUEST, number)\n"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from synthesis.actions import Prompt, Sampling
+from radar_llm.prompts import Prompt, Sampling
 
 
 @dataclass(frozen=True)
@@ -15,40 +13,13 @@ class Request:
 
     Attributes:
         prompt: The messages, with the prompt's name and version.
-        temperature: 0 for the most probable answer.
-        top_p: Nucleus of the distribution that is sampled from.
-        top_k: Tokens that are sampled from; 0 for all.
-        max_tokens: Tokens after which an answer is cut off.
-        stop: Texts at which an answer ends; they are not part of it.
+        sampling: How the model is asked.
         seed: With the sample's number it gives the seed that is sent.
-        choice: If given, the only answers there are, where the endpoint can constrain them.
-        logprobs: Most probable first tokens whose probabilities are asked for; 0 for none.
     """
 
     prompt: Prompt
-    temperature: float = 0.8
-    top_p: float = 0.95
-    top_k: int = 40
-    max_tokens: int = 512
-    stop: tuple[str, ...] = ()
+    sampling: Sampling = Sampling()
     seed: int = 0
-    choice: tuple[str, ...] = ()
-    logprobs: int = 0
-
-    @classmethod
-    def of(cls, prompt: Prompt, sampling: Sampling, seed: int = 0) -> Request:
-        """Returns a prompt to be answered as an action's sampling says."""
-        return cls(
-            prompt,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            max_tokens=sampling.max_tokens,
-            stop=sampling.stop,
-            seed=seed,
-            choice=sampling.choice,
-            logprobs=sampling.logprobs,
-        )
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from dataclasses import replace
 from hashlib import blake2b
 from types import TracebackType
 
-from synthesis.cache import CallCache, call_key
-from synthesis.calls import Completion, GenerationError, Request, ServerError, Usage
-from synthesis.disk import despite_full_disk
-from synthesis.generator.server import AttemptError, Server
-from synthesis.generator.wire import Answer
+from radar_llm.cache import CallCache, call_key
+from radar_llm.calls import Completion, GenerationError, Request, ServerError, Usage
+from radar_llm.disk import despite_full_disk
+from radar_llm.server import AttemptError, Server
+from radar_llm.wire import Answer
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Generator:
         api_key: For servers that want one.
         timeout: Seconds an attempt may take, the wait in the server's queue included.
         retries: Attempts after the first one: the default makes for about two minutes.
-        queue_limit: See :class:`~synthesis.generator.server.Server`.
+        queue_limit: See :class:`~radar_llm.server.Server`.
 
     Attributes:
         usage: What was done so far.

@@ -7,20 +7,22 @@ import logging
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthesis.actions import Completion, Prompt, Reflection, Thought
-from synthesis.cache import CallCache
-from synthesis.calls import GenerationError, Request, ServerError
-from synthesis.generator import Generator
-from synthesis.generator import generator as generator_module
-from synthesis.generator.gate import Gate
-from synthesis.generator.server import _StatusError, _unknown_field
-from synthesis.generator.wire import GarbledError, read
+from radar_llm import Generator
+from radar_llm import generator as generator_module
+from radar_llm.cache import CallCache
+from radar_llm.calls import GenerationError, Request, ServerError
+from radar_llm.gate import Gate
+from radar_llm.prompts import Prompt, Sampling
+from radar_llm.server import _StatusError, _unknown_field
+from radar_llm.wire import GarbledError, read
+from synthesis.actions import Completion, Reflection, Thought
 from tests.synthesis.solver import Faults, Load, Mind, Solver, problems, theorems, truth
 
 PROBLEMS = problems(20)
@@ -28,13 +30,12 @@ THOUGHT = Thought()
 
 
 def request(number: int = 0, seed: int = 0, **settings: Any) -> Request:
-    return Request(THOUGHT.prompt(PROBLEMS[number]["problem"], ()), seed=seed, **settings)
+    return Request(THOUGHT.prompt(PROBLEMS[number]["problem"], ()), Sampling(**settings), seed)
 
 
 def reflection(docno: str, number: int = 0) -> Request:
     prompt = Reflection().prompt(PROBLEMS[number]["problem"], (), theorems()[docno])
-    sampling = Reflection().sampling
-    return Request(prompt, choice=sampling.choice, logprobs=sampling.logprobs, max_tokens=4, temperature=0.0)
+    return Request(prompt, replace(Reflection().sampling, max_tokens=4, temperature=0.0))
 
 
 def client(*solvers: Solver, **settings: Any) -> Generator:
@@ -164,7 +165,7 @@ def test_a_call_that_nobody_waits_for_is_cancelled_at_the_server() -> None:
 @pytest.mark.parametrize("ahead", [1, 4])
 def test_samples_come_in_order_and_closing_asks_for_no_more(ahead: int) -> None:
     async def main() -> None:
-        asked = Request(Completion().prompt(PROBLEMS[1]["problem"], ()), max_tokens=1024)
+        asked = Request(Completion().prompt(PROBLEMS[1]["problem"], ()), Sampling(max_tokens=1024))
         async with Solver(load=Load(token_seconds=0.0005)) as solver, client(solver) as generator:
             one_by_one = [await generator.complete(asked, sample=sample) for sample in range(4)]
             assert len({answer.text for answer in one_by_one}) > 1
@@ -265,7 +266,7 @@ def test_a_poisoned_prompt_among_good_ones_fails_alone_and_by_itself_is_a_failin
 def test_on_a_full_disk_answers_are_held_and_kept_and_nothing_more_is_asked(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("synthesis.disk._SECONDS", 0.05)
+    monkeypatch.setattr("radar_llm.disk._SECONDS", 0.05)
 
     async def main() -> None:
         cache = CallCache(tmp_path / "calls.sqlite")

@@ -7,7 +7,7 @@ import logging
 import sqlite3
 from collections.abc import Awaitable, Callable
 
-from synthesis.calls import Usage
+from radar_llm.calls import Usage
 
 logger = logging.getLogger(__name__)
 
