@@ -93,13 +93,15 @@ class ShardReader:
         """
         for shard in self._overlapping(start, stop):
             first, last = max(start, shard.first_row), min(stop, shard.first_row + shard.rows)
-            path, dtype = shard_path(self.folder, shard.number), self._numpy_dtype
-            offset = (first - shard.first_row) * self.dimension * dtype.itemsize
-            values = np.fromfile(path, dtype=dtype, count=(last - first) * self.dimension, offset=offset)
-            if len(values) < (last - first) * self.dimension:
-                raise StoreError(f"Shard file {path} was cut while it was read: restore it from a copy.")
-            rows = torch.from_numpy(values.reshape(-1, self.dimension))
-            out[first - start : last - start].copy_(rows.to(out.device))
+            path, part = shard_path(self.folder, shard.number), out[first - start : last - start]
+            is_direct = self.dtype == "float32" and part.device.type == "cpu"
+            values = part.numpy() if is_direct else np.empty(part.shape, dtype=self._numpy_dtype)
+            with open(path, "rb") as file:
+                file.seek((first - shard.first_row) * self.dimension * values.itemsize)
+                if file.readinto(values.data) < values.nbytes:
+                    raise StoreError(f"Shard file {path} was cut while it was read: restore it from a copy.")
+            if not is_direct:
+                part.copy_(torch.from_numpy(values).to(out.device))
 
     def gather(self, rows: np.ndarray, out: torch.Tensor) -> None:
         """Fill ``out`` (n, d) with the given rows: int64, ascending, all of them stored."""
