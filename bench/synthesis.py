@@ -7,10 +7,11 @@
 
 The peer is the shape of the reference implementation: each thread takes a problem and makes one call after the other,
 but for the four samples of a completion, which run at one time as the sequences of one request do; and it summarises
-every accepted theorem whenever it meets it. Tree, prompts, parsers and theorems are ours, so both work on the same kind
-of trees. It is spared what else the reference implementation does: summaries of theorems that it then rejects, reasons
-with the labels, a language model that compares answers, an HTTP call for each embedding.
-``threads-cached`` keeps summaries and stops at the first right sample, so the rest of its distance is scheduling.
+every theorem that is retrieved, whenever it is, before it is judged. Tree, prompts, parsers and theorems are ours, so
+both work on the same kind of trees. It is spared what else the reference implementation does: reasons with the labels,
+a language model that compares answers, an HTTP call for each embedding.
+``threads-cached`` summarises accepted theorems alone, and once; it stops at the first right sample. The rest of its
+distance is scheduling.
 
 What the reference design spends is counted, not run: ``calls_reference`` are its calls for the very trees that ours
 stored, see :func:`reference_calls`. A call is one generated answer everywhere here: four samples of a request are four.
@@ -349,9 +350,10 @@ class Sequential:
             if hit.docno in on_path:
                 continue
             action, text = Reflection(), self.theorems.text(hit.docno)
+            summary = self.summary(hit.docno, text) if self.summaries is None else ""
             judged = self.ask(action, action.prompt(self.problem["problem"], steps, text))
             if isinstance(judged, Relevance) and judged.is_relevant:
-                children.append(Child((self.summary(hit.docno, text), hit.docno)))
+                children.append(Child((summary or self.summary(hit.docno, text), hit.docno)))
         return children
 
     def summary(self, docno: str, text: str) -> str:
