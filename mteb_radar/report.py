@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mteb_radar import paper
 from mteb_radar.results import ModelResults
+from torch_radar import paper
 from torch_radar.files import replacing
+from torch_radar.instructions import BRIGHT_SPLITS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,9 +50,9 @@ def lines(measured: Sequence[ModelResults], peers: Sequence[ModelResults] = ()) 
     """
     tasks = sorted({task for results in measured for task in results.tasks}, key=_order)
     found = [_line(results, "measured") for results in measured]
-    for row in paper.ROWS:
-        ending = f".{row.queries}" if row.queries else ""
-        scores = {f"{task}{ending}": value for task, value in zip(paper.TASKS, row.values, strict=True)}
+    for row in paper.BRIGHT:
+        ending = "" if row.queries == paper.ORIGINAL else f".{row.queries}"
+        scores = {f"{bright_task(split)}{ending}": value for split, value in row.values.items()}
         found.append(Line(row.name, "paper", scores))
     found += [_line(results, "peer") for results in peers]
     return tasks, [line for line in found if any(task in line.scores for task in tasks)]
@@ -109,6 +110,12 @@ def draw(tasks: Sequence[str], found: Sequence[Line], path: Path) -> None:
         figure.savefig(aside, format="png", dpi=150)
 
 
+def bright_task(split: str) -> str:
+    """Returns mteb's name of a BRIGHT split's task: earth_science is ``BrightEarthScienceRetrieval``."""
+    words = "".join(word.capitalize() for word in split.split("_"))
+    return f"Bright{words.replace('Theoremqa', 'TheoremQA')}Retrieval"
+
+
 def _line(results: ModelResults, source: str) -> Line:
     return Line(results.name, source, {name: 100 * float(task.get_score()) for name, task in results.tasks.items()})
 
@@ -119,4 +126,5 @@ def _short(task: str) -> str:
 
 def _order(task: str) -> tuple[int, str]:
     original = task.partition(".")[0]
-    return (paper.TASKS.index(original) if original in paper.TASKS else len(paper.TASKS), task)
+    in_paper = [bright_task(split) for split in BRIGHT_SPLITS]
+    return (in_paper.index(original) if original in in_paper else len(in_paper), task)

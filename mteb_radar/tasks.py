@@ -19,10 +19,9 @@ from mteb.abstasks import AbsTaskRetrieval
 from mteb.abstasks.abstask import AbsTask
 from mteb.benchmarks import Benchmark
 
-BRIGHT = "BRIGHT(v1.1)"
-REWRITES = ("gpt4_reason", "claude-3-opus_reason", "Gemini-1.0_reason", "llama3-70b_reason", "grit_reason")
-"""BRIGHT's configurations with rewritten queries."""
+from torch_radar.instructions import BRIGHT_REWRITES
 
+BRIGHT = "BRIGHT(v1.1)"
 REWRITES_PATH = "xlangai/BRIGHT"
 REWRITES_REVISION = "a75a0eb483f6a5233a6efc2d63d71540a4443dfb"
 """The commit that mteb's first BRIGHT tasks name."""
@@ -85,13 +84,13 @@ def reasoning_task(task: str, rewrite: str) -> BrightReasoningRetrieval:
 
     Args:
         task: Name of the task in BRIGHT(v1.1), short or long.
-        rewrite: One of :data:`REWRITES`.
+        rewrite: One of :data:`~torch_radar.instructions.BRIGHT_REWRITES`.
 
     Raises:
         ValueError: BRIGHT has no such task or rewrite.
     """
-    if rewrite not in REWRITES:
-        raise ValueError(f"BRIGHT has no rewrite {rewrite!r}; it has {', '.join(REWRITES)}")
+    if rewrite not in BRIGHT_REWRITES:
+        raise ValueError(f"BRIGHT has no rewrite {rewrite!r}; it has {', '.join(BRIGHT_REWRITES)}")
     if task not in (names := _bright_tasks()):
         raise ValueError(f"{BRIGHT} has no task {task!r}; it has {', '.join(names)}")
     return _reasoning_class(task, rewrite)()
@@ -150,7 +149,7 @@ def find_benchmark(name: str) -> Benchmark:
     Raises:
         ValueError: There is no such benchmark; the message names the nearest.
     """
-    ours = {f"{BRIGHT}.{rewrite}": rewrite for rewrite in REWRITES}
+    ours = {f"{BRIGHT}.{rewrite}": rewrite for rewrite in BRIGHT_REWRITES}
     if name in ours:
         original = mteb.get_benchmark(BRIGHT)
         return Benchmark(

@@ -13,14 +13,18 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from threading import Lock
 from typing import TypeVar
 
 import numpy as np
 import torch
 
+from torch_radar.threads import worker_threads
+
 # Measured on CPUs: small batches keep activations in cache. On a GPU they must be large enough to fill it.
 CPU_BATCH_TOKENS = 1024
 GPU_BATCH_TOKENS = 32768
+_CPU_THREADS = 4  # each holds a batch's activations
 
 # glibc's names and values: mallopt(3).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -34,6 +38,11 @@ _Out = TypeVar("_Out")
 def default_batch_tokens(device: torch.device) -> int:
     """Returns the token budget of a batch that suits a device."""
     return CPU_BATCH_TOKENS if device.type == "cpu" else GPU_BATCH_TOKENS
+
+
+def default_threads(device: torch.device) -> int:
+    """Returns how many batches may be computed at one time on a device: a GPU is filled by one."""
+    return _CPU_THREADS if device.type == "cpu" else 1
 
 
 def keep_freed_memory() -> None:
@@ -71,13 +80,16 @@ def plan_batches(lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
     return batches
 
 
-def run_batches(lengths: np.ndarray, max_tokens: int, forward: Callable[[np.ndarray], None]) -> int:
+def run_batches(
+    lengths: np.ndarray, max_tokens: int, forward: Callable[[np.ndarray], None], *, threads: int = 1
+) -> int:
     """Calls ``forward`` with every planned batch; a batch that does not fit in memory is halved and retried.
 
     Args:
         lengths: int array (n,), tokens of each row.
         max_tokens: The token budget to begin with.
-        forward: Takes the row numbers of one batch and keeps its own results.
+        forward: Takes the row numbers of one batch and keeps its own results; called in inference mode.
+        threads: The most batches computed at one time, each with its share of the processor's cores.
 
     Returns:
         The token budget that fitted, for the next call.
@@ -85,26 +97,70 @@ def run_batches(lengths: np.ndarray, max_tokens: int, forward: Callable[[np.ndar
     Raises:
         MemoryError: If a single row does not fit.
     """
-    pending = deque(plan_batches(lengths, max_tokens))
-    while pending:
-        batch = pending.popleft()
-        try:
-            forward(batch)
-            continue
-        except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            longest = int(lengths[batch].max())
-            if len(batch) == 1:
-                raise MemoryError(
-                    f"one text of {longest} tokens does not fit in memory: lower the token limit or use another device"
-                ) from error
-        # Outside the handler, so that the traceback no longer holds the failed batch's tensors.
-        _release_memory()
-        max_tokens = max(longest, len(batch) * longest // 2)
-        rest = np.concatenate([batch, *pending])
-        pending = deque(rest[planned] for planned in plan_batches(lengths[rest], max_tokens))
-    return max_tokens
+    pending = _Pending(lengths, max_tokens)
+
+    @torch.inference_mode()
+    def work() -> None:
+        for batch in pending:
+            try:
+                forward(batch)
+                continue
+            except BaseException as error:
+                if not _is_out_of_memory(error):
+                    pending.clear()
+                    raise
+                if len(batch) == 1:
+                    pending.clear()
+                    raise MemoryError(
+                        f"one text of {lengths[batch[0]]} tokens does not fit in memory: lower the token limit or use "
+                        "another device"
+                    ) from error
+            # Outside the handler, so that the traceback no longer holds the failed batch's tensors.
+            _release_memory()
+            pending.halve(batch)
+
+    threads = min(threads, len(pending) // 2)  # of fewer batches one is soon alone
+    if threads < 2:
+        work()
+        return pending.max_tokens
+    with worker_threads(threads) as (pool, count):
+        for done in [pool.submit(work) for _ in range(count)]:
+            done.result()
+    return pending.max_tokens
+
+
+class _Pending:
+    """The batches that are still to be computed, for one thread or several."""
+
+    def __init__(self, lengths: np.ndarray, max_tokens: int):
+        self.max_tokens = max_tokens
+        self._lengths = lengths
+        self._batches = deque(plan_batches(lengths, max_tokens))
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        while True:
+            with self._lock:
+                if not self._batches:
+                    return
+                batch = self._batches.popleft()
+            yield batch
+
+    def halve(self, batch: np.ndarray) -> None:
+        """Takes a batch back that did not fit, and plans anew all that is left."""
+        with self._lock:
+            longest = int(self._lengths[batch].max())
+            self.max_tokens = max(longest, len(batch) * longest // 2)
+            rest = np.concatenate([batch, *self._batches])
+            self._batches = deque(rest[planned] for planned in plan_batches(self._lengths[rest], self.max_tokens))
+
+    def clear(self) -> None:
+        """Leaves nothing to the other threads."""
+        with self._lock:
+            self._batches.clear()
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -12,7 +12,15 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from torch_radar.batching import default_batch_tokens, pad_right, prepare_ahead, run_batches, to_device, windows
+from torch_radar.batching import (
+    default_batch_tokens,
+    default_threads,
+    pad_right,
+    prepare_ahead,
+    run_batches,
+    to_device,
+    windows,
+)
 from torch_radar.checkpoints import Checkpoint, CheckpointError, resolve
 from torch_radar.loading import LazyModel, LoadedModel
 from torch_radar.templates import TextTemplate, frame_texts, framing, text_template
@@ -245,7 +253,7 @@ class Encoder:
             bar.update(len(rows))
 
         # Every window begins with the same budget, so that it always meets the same batches.
-        run_batches(lengths, self.batch_tokens, forward)
+        run_batches(lengths, self.batch_tokens, forward, threads=default_threads(self.device))
         if not bool(vectors.isfinite().all()):
             raise ValueError(
                 f"{self.checkpoint.name} gave vectors that are not finite in {self.dtype}: use another dtype"

@@ -14,6 +14,8 @@ STACKEXCHANGE = (
 CODING = ("leetcode", "pony")
 MATHEMATICS = ("aops", "theoremqa_questions", "theoremqa_theorems")
 BRIGHT_SPLITS = STACKEXCHANGE + CODING + MATHEMATICS
+BRIGHT_REWRITES = ("gpt4_reason", "claude-3-opus_reason", "Gemini-1.0_reason", "llama3-70b_reason", "grit_reason")
+"""BRIGHT's configurations with rewritten queries; the rewrite is their column ``query``."""
 
 _MATH = "Instruct: Given a Math problem, retrieve relevant {what} that help answer the problem\nQuery: "
 

@@ -12,6 +12,7 @@ import inspect
 import json
 import logging
 import struct
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -114,17 +115,30 @@ class LoadedModel:
         at the one that is read.
         """
         mask = None if self.is_causal else _mask(ids, lengths)
-        rows = torch.arange(len(ids), device=ids.device)
-        feed_forward = getattr(getattr(self.backbone, "layers", [None])[-1], "mlp", None)
-        # Recomputed in the backward pass, a layer would run without the hook.
+        places = torch.arange(len(ids), device=ids.device), lengths - 1
+        # Recomputed in the backward pass, a layer would not know these places any more.
         recomputed = self.backbone.training and self.backbone.is_activation_checkpointing
-        if feed_forward is None or recomputed:
-            return self.states(ids, mask, past)[rows, lengths - 1]
-        narrowing = feed_forward.register_forward_pre_hook(lambda _, inputs: (inputs[0][rows, lengths - 1][:, None],))
+        narrowed = _read_alone.set(None if recomputed else places)
         try:
-            return self.states(ids, mask, past)[rows, lengths - 1]
+            return self.states(ids, mask, past)[places]
         finally:
-            narrowing.remove()
+            _read_alone.reset(narrowed)
+
+
+# The (rows, positions) whose last hidden states alone are read, in the thread that reads them.
+_read_alone: ContextVar[tuple[torch.Tensor, torch.Tensor] | None] = ContextVar("_read_alone", default=None)
+
+
+def _narrow_last_feed_forward(backbone: PreTrainedModel) -> None:
+    """Has the last layer's feed-forward run on the tokens that :meth:`LoadedModel.last_token_states` reads, if so."""
+    feed_forward = getattr(getattr(backbone, "layers", [None])[-1], "mlp", None)
+    if feed_forward is not None:
+        feed_forward.register_forward_pre_hook(_only_what_is_read)
+
+
+def _only_what_is_read(_: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor] | None:
+    places = _read_alone.get()
+    return None if places is None else (inputs[0][places][:, None],)
 
 
 def _mask(ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
@@ -173,6 +187,12 @@ class LazyModel:
     def loaded(self) -> LoadedModel:
         """The model, loaded on first use."""
         return self._given or load(self.checkpoint, device=self.device, dtype=self.dtype, attention=self.attention)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer; where the model isn't loaded yet, without its weights."""
+        loaded = self._given or vars(self).get("loaded")
+        return loaded.tokenizer if loaded else load_tokenizer(self.checkpoint)
 
     def weights_digest(self) -> str:
         """A digest of the weights on disk (base and adapter), without loading them."""
@@ -282,33 +302,28 @@ def load(
     Raises:
         CheckpointError: If files are missing or the weights do not fit the model completely.
     """
-    from transformers import AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
     if device.type == "cpu":
         keep_freed_memory()
     folder = weights_folder(checkpoint.name, checkpoint.revision)
-    tokenizer_folder = folder
     if checkpoint.is_adapter:
-        if not checkpoint.base:
-            raise CheckpointError(f"{checkpoint.name} is an adapter without a base: name its base checkpoint")
-        base_folder = weights_folder(checkpoint.base)
-        if not (folder / "tokenizer_config.json").is_file():
-            tokenizer_folder = base_folder
-        model = _load_adapter(checkpoint, base_folder, folder, attention)
+        model = _load_adapter(checkpoint, _base_folder(checkpoint), folder, attention)
     elif (folder / "adapter_config.json").is_file():
         raise CheckpointError(f"{folder} holds a LoRA adapter: say is_adapter=True and name its base")
     else:
         model = _load_weights(checkpoint, folder, dtype, attention, head_may_be_new=new_head)
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, trust_remote_code=False)
+    tokenizer = load_tokenizer(checkpoint)
     for parameter in model.parameters():
         parameter.data = parameter.data.to(device=device, dtype=dtype)
     # Buffers keep their precision: rotary frequencies rounded to bfloat16 turn every vector past a few hundred tokens.
     model.to(device).eval().requires_grad_(False)  # type: ignore[arg-type]
     if device.type == "cpu":
         use_onednn(model)
-    is_causal = _measure_causality(getattr(model, model.base_model_prefix, model), device)
+    backbone = getattr(model, model.base_model_prefix, model)
+    _narrow_last_feed_forward(backbone)
+    is_causal = _measure_causality(backbone, device)
     if checkpoint.pooling == "last_token" and not is_causal:
         logger.warning("%s attends in both directions, as its config.json asks: the slower masked path", folder)
     return LoadedModel(
@@ -320,6 +335,27 @@ def load(
         dimension=int(model.config.hidden_size),
         max_positions=int(model.config.max_position_embeddings),
     )
+
+
+def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
+    """Loads a checkpoint's tokenizer; an adapter without one has its base's.
+
+    Raises:
+        CheckpointError: If the files are missing.
+    """
+    from transformers import AutoTokenizer
+
+    folder = weights_folder(checkpoint.name, checkpoint.revision)
+    if checkpoint.is_adapter and not (folder / "tokenizer_config.json").is_file():
+        folder = _base_folder(checkpoint)
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def _base_folder(checkpoint: Checkpoint) -> Path:
+    """The folder of an adapter's base."""
+    if not checkpoint.base:
+        raise CheckpointError(f"{checkpoint.name} is an adapter without a base: name its base checkpoint")
+    return weights_folder(checkpoint.base)
 
 
 def _load_weights(

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from torch_radar.batching import default_batch_tokens, pad_right, run_batches, to_device
+from torch_radar.batching import default_batch_tokens, default_threads, pad_right, run_batches, to_device
 from torch_radar.checkpoints import Checkpoint, CheckpointError, resolve
 from torch_radar.encoder import TextError, require_text
 from torch_radar.loading import LazyModel, LoadedModel
@@ -137,7 +137,7 @@ class Reranker:
             ids, row_lengths = pad_right([sequences[row][shared:] for row in rows], self.device)
             logits[places] = self._logits(ids, row_lengths, prefix)
 
-        run_batches(lengths, self.batch_tokens, forward)
+        run_batches(lengths, self.batch_tokens, forward, threads=default_threads(self.device))
         if not bool(logits.isfinite().all()):
             raise ValueError(
                 f"{self.checkpoint.name} gave scores that are not finite in {self.model.dtype}: use another dtype"

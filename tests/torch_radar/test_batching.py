@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -23,8 +25,8 @@ def test_a_plan_holds_every_row_once_within_the_budget_longest_first(lengths: np
     assert [lengths[b].max() for b in batches] == sorted((lengths[b].max() for b in batches), reverse=True)
 
 
-@given(lengths=LENGTHS, budget=st.integers(1, 2000), capacity=st.integers(300, 1500))
-def test_a_batch_that_does_not_fit_is_halved_and_every_row_still_runs_once(lengths, budget, capacity) -> None:
+@given(lengths=LENGTHS, budget=st.integers(1, 2000), capacity=st.integers(300, 1500), threads=st.integers(1, 3))
+def test_a_batch_that_does_not_fit_is_halved_and_every_row_still_runs_once(lengths, budget, capacity, threads) -> None:
     done: list[int] = []
 
     def forward(rows: np.ndarray) -> None:
@@ -32,7 +34,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_every_row_still_runs_once(lengt
             raise torch.OutOfMemoryError("CUDA out of memory")
         done.extend(rows)
 
-    fitted = run_batches(lengths, budget, forward)
+    fitted = run_batches(lengths, budget, forward, threads=threads)
     assert sorted(done) == list(range(len(lengths)))
     assert fitted <= budget or fitted <= 300
 
@@ -53,6 +55,41 @@ def test_other_errors_are_not_taken_for_lack_of_memory() -> None:
         run_batches(np.array([3]), 4096, forward)
 
 
+def test_an_error_in_one_thread_ends_the_others_work() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    begun: list[int] = []
+
+    def forward(rows: np.ndarray) -> None:
+        begun.extend(rows)
+        if 0 in rows:
+            raise RuntimeError("shapes do not match")
+        time.sleep(0.01)
+
+    try:
+        with pytest.raises(RuntimeError, match="shapes do not match"):
+            run_batches(np.arange(500, 0, -1), 1, forward, threads=2)
+    finally:
+        torch.set_num_threads(before)
+    assert len(begun) < 50
+
+
+def test_several_batches_are_computed_at_one_time_in_inference_mode() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    both = threading.Barrier(2)
+
+    def forward(rows: np.ndarray) -> None:
+        assert torch.is_inference_mode_enabled() and torch.get_num_threads() == 1
+        both.wait(timeout=30)
+
+    try:
+        run_batches(np.ones(8, dtype=np.int64), 1, forward, threads=2)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space, which only Linux enforces")
 def test_encoding_goes_on_after_the_machine_really_ran_out_of_memory(tiny_qwen2) -> None:
     code = f"""
@@ -60,7 +97,7 @@ import resource
 import torch_radar.encoder
 from torch_radar.encoder import Encoder
 budgets, run_batches = [], torch_radar.encoder.run_batches
-torch_radar.encoder.run_batches = lambda *arguments: budgets.append(run_batches(*arguments))
+torch_radar.encoder.run_batches = lambda *given, **how: budgets.append(run_batches(*given, **how))
 texts = ["theorem " * 400] * 96
 calm = Encoder({str(tiny_qwen2)!r}, batch_tokens=2048).encode_documents(texts[:1])
 encoder = Encoder({str(tiny_qwen2)!r}, batch_tokens=10**9, attention="eager")

@@ -3,6 +3,7 @@
 import random
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -242,3 +243,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
         return int(result.stdout.split()[-1])
 
     assert peak(10_000) - peak(1_000) < 30
+
+
+def test_threads_share_an_encoder(tiny_qwen2: Path) -> None:
+    encoder = Encoder(tiny_qwen2, device="cpu", batch_tokens=64)
+    groups = [[f"{word} " * length for length in range(1, 40)] for word in ("limit", "prime", "graph", "ring")]
+    alone = [encoder.encode_documents(texts) for texts in groups]
+    with ThreadPoolExecutor(len(groups)) as pool:
+        together = list(pool.map(encoder.encode_documents, groups))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)

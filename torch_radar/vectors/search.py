@@ -10,10 +10,8 @@ on the block and on k, never on how many documents there are.
 from __future__ import annotations
 
 import math
-import threading
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, Literal, NamedTuple
@@ -21,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
+from torch_radar.threads import worker_threads
 from torch_radar.vectors.documents import Documents, RowLists
 from torch_radar.vectors.merge import MAX_ROWS, Merger
 from torch_radar.vectors.shards import ShardReader
@@ -35,9 +34,6 @@ _MAX_MERGE_VALUES = 1 << 23  # 64 MiB of candidates to merge
 _FEW_QUERIES = 16  # below this a product is bound by memory, and a second copy of the block costs more
 _FILTERED_SHARE = 8  # the first pass begins when about one document in this many is among the best
 _CROWDED_SHARE = 4  # one survivor in this many documents: then a float32 product filters once more
-
-# torch.set_num_threads sets what later threads start with as well: one search at a time does so, and sets it back.
-_STARTING = threading.Lock()
 
 
 class Hits(NamedTuple):
@@ -103,11 +99,7 @@ def exact_search(
 
 
 def _search_all(queries: torch.Tensor, documents: Documents, merger: Merger, block_rows: int, fast: bool) -> None:
-    """Score every block and merge what is found; on the CPU, one block a thread at a time.
-
-    Threads that each take whole blocks never wait for one another, unlike those that share each small step of
-    one block: on a busy machine that is several times faster.
-    """
+    """Score every block and merge what is found; on the CPU, one block a thread at a time."""
     starts = iter(range(0, len(documents), block_rows))  # shared: a thread takes the next block when it is free
 
     def work() -> None:
@@ -126,31 +118,9 @@ def _search_all(queries: torch.Tensor, documents: Documents, merger: Merger, blo
     if len(documents) <= block_rows or queries.device.type != "cpu":
         work()
         return
-    with _threads(math.ceil(len(documents) / block_rows)) as (pool, count):
+    with worker_threads(min(_MAX_THREADS, math.ceil(len(documents) / block_rows))) as (pool, count):
         for done in [pool.submit(work) for _ in range(count)]:
             done.result()
-
-
-@contextmanager
-def _threads(most: int) -> Iterator[tuple[ThreadPoolExecutor, int]]:
-    """As many threads as torch would use, ``most`` at most, in each of which torch uses one."""
-    with _STARTING:
-        allowed = torch.get_num_threads()
-    count = min(allowed, most, _MAX_THREADS)
-    with ThreadPoolExecutor(count) as pool:
-        ready = threading.Barrier(count)  # every thread takes one task only: it cannot pass alone
-
-        def start() -> None:
-            torch.set_num_threads(1)
-            ready.wait(timeout=60)
-
-        with _STARTING:
-            try:
-                for started in [pool.submit(start) for _ in range(count)]:
-                    started.result()
-            finally:
-                torch.set_num_threads(allowed)
-        yield pool, count
 
 
 class _Found(NamedTuple):
