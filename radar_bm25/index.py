@@ -7,7 +7,6 @@ builds in a worker process, under a watch over the disk, and the index gets its 
 
 import contextlib
 import errno
-import glob
 import json
 import os
 import shutil
@@ -15,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -26,6 +24,8 @@ import pandas as pd
 import pyterrier as pt
 from pyterrier_pisa import PisaIndex, tokenize
 
+from radar_bm25.aside import built_aside
+
 K1, B, STEMMER = 0.9, 0.4, "porter2"
 """BRIGHT's parameters (its analysis is Lucene's, with another stemmer: porter2 is the nearest PISA has)."""
 
@@ -34,7 +34,6 @@ LEAST_FREE = 64 * 2**20
 
 _KEPT = "!\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 _POLL_SECONDS = 0.01
-_LEFT_SECONDS = 86_400
 
 
 class NoTermError(ValueError):
@@ -55,15 +54,8 @@ def build_bm25(path: str | Path, documents: Iterable[Mapping[str, Any]]) -> Pisa
     """
     path = Path(path)
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path)
-        # a folder of this run alone: what a killed run left, and a worker of it that still writes, are elsewhere
-        workplace = Path(tempfile.mkdtemp(prefix=f"{path.name}.partial-", dir=path.parent))
-        try:
-            _build(workplace / "index", _with_terms(documents))
-            _install(workplace / "index", path)
-        finally:
-            shutil.rmtree(workplace, ignore_errors=True)
+        with built_aside(path) as folder:
+            _build(folder, _with_terms(documents))
     return PisaIndex(str(path), text_field="text", stemmer=STEMMER)
 
 
@@ -113,23 +105,6 @@ def _build(folder: Path, documents: Iterator[Mapping[str, Any]]) -> None:
         outcome = _last_line(log)
         if outcome != f"indexed {count}":
             raise OSError(f"PISA failed to index {count} documents in {folder.parent}: {outcome}")
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Removes what killed builds of an index left: folders of builds in which nothing was written for a day."""
-    for folder in path.parent.glob(f"{glob.escape(path.name)}.partial-*"):
-        with contextlib.suppress(OSError):  # its build has just come to its end
-            written = max(file.stat().st_mtime for file in [folder, *folder.rglob("*")])
-            if time.time() - written > _LEFT_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def _install(partial: Path, path: Path) -> None:
-    try:
-        os.rename(partial, path)
-    except OSError:
-        if not path.exists():  # else another process was faster with the same index
-            raise
 
 
 @contextlib.contextmanager
