@@ -1,10 +1,11 @@
-"""What the transformers read from frames: texts and vectors, checked, each problem named by its record."""
+"""What the transformers read from frames: texts and vectors, checked, each problem named by its record; and ranks."""
 
 from collections.abc import Hashable, Iterable
 from typing import Literal, TypeVar
 
 import numpy as np
 import pandas as pd
+import pyterrier as pt
 
 Item = TypeVar("Item", bound=Hashable)
 Id = Literal["qid", "docno"]
@@ -68,6 +69,25 @@ def vectors(frame: pd.DataFrame, column: str, id_column: Id, dimension: int | No
                 "was it made by another model?"
             )
     return values
+
+
+def require_distinct(frame: pd.DataFrame) -> None:
+    """Checks that no document is listed twice for a query.
+
+    Raises:
+        ValueError: One is; the message names both.
+    """
+    if len(twice := frame[frame.duplicated(["qid", "docno"])]):
+        qid, docno = twice.iloc[0][["qid", "docno"]]
+        raise ValueError(f"docno {docno!r} of qid {qid!r} is listed twice: drop the duplicate")
+
+
+def by_rank(frame: pd.DataFrame) -> pd.DataFrame:
+    """Sorts by query, descending score and old rank if any, keeps the order of equals, numbers the ranks."""
+    query_order = pd.factorize(frame["qid"])[0]
+    old_rank = frame["rank"] if "rank" in frame.columns else np.zeros(len(frame))
+    order = np.lexsort((np.arange(len(frame)), old_rank, -frame["score"], query_order))
+    return pt.model.add_ranks(frame.iloc[order].reset_index(drop=True))
 
 
 def _name(frame: pd.DataFrame, row: int, id_column: Id) -> str:

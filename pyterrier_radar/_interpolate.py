@@ -1,6 +1,6 @@
 """Interpolation of two rankings: ``alpha * first + (1 - alpha) * second``, on z-scores or raw scores."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from itertools import product
 from typing import Literal
 
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyterrier as pt
 
+from pyterrier_radar import _frames
 from pyterrier_radar._equality import EqualBySettings
 
 Normalisation = Literal["zscore"] | None
@@ -55,9 +56,9 @@ class Interpolate(EqualBySettings, pt.Transformer):
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Ranks the documents that either pipeline returns; see :func:`interpolate`."""
         if self.alpha == 1:
-            return _in_order(self.first(inp), "first")
+            return in_order(self.first(inp), "first")
         if self.alpha == 0:
-            return _in_order(self.second(inp), "second")
+            return in_order(self.second(inp), "second")
         return interpolate(self.first(inp), self.second(inp), alpha=self.alpha, normalise=self.normalise)
 
     def transform_inputs(self) -> list[list[str]]:
@@ -114,24 +115,32 @@ def interpolate(
         ValueError: A score isn't finite, a document is listed twice for a query, or an option is wrong.
     """
     _check_options(alpha, normalise)
-    first, second = _in_order(first, "first"), _in_order(second, "second")
+    first, second = in_order(first, "first"), in_order(second, "second")
     if alpha == 1:
         return first
     if alpha == 0:
         return second
-    both = pd.concat(
+    return summed(
         [
             first.assign(score=alpha * _normalised(first, normalise)),
             second.assign(score=(1 - alpha) * _normalised(second, normalise)),
-        ],
-        ignore_index=True,
-    ).drop(columns="rank")
-    for column in pt.model.query_columns(both, qid=False):
-        # What one side knows of a query (its text, its vector) holds for the documents of the other side too.
-        both[column] = both.groupby("qid", sort=False)[column].transform("first")
-    how = {column: "sum" if column == "score" else "first" for column in both.columns.difference(_PAIR, sort=False)}
-    # Groups keep the order of first appearance: that of `first`, then what only `second` has.
-    return _by_rank(both.groupby(_PAIR, sort=False, as_index=False).agg(how)[list(both.columns)])
+        ]
+    )
+
+
+def summed(rankings: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """One ranking by the sum of the scores that each document has in several, given as :func:`in_order` gives them.
+
+    Equal sums keep the order of the first ranking, then that of the next. Where several have a value in another
+    column, the first one's stays.
+    """
+    every = pd.concat(rankings, ignore_index=True).drop(columns="rank")
+    for column in pt.model.query_columns(every, qid=False):
+        # What one side knows of a query (its text, its vector) holds for the documents of the other sides too.
+        every[column] = every.groupby("qid", sort=False)[column].transform("first")
+    how = {column: "sum" if column == "score" else "first" for column in every.columns.difference(_PAIR, sort=False)}
+    # Groups keep the order of first appearance: that of the first ranking, then what only the next ones have.
+    return _frames.by_rank(every.groupby(_PAIR, sort=False, as_index=False).agg(how)[list(every.columns)])
 
 
 def _check_options(alpha: float, normalise: Normalisation) -> None:
@@ -141,28 +150,23 @@ def _check_options(alpha: float, normalise: Normalisation) -> None:
         raise ValueError(f"normalise is 'zscore' or None, not {normalise!r}")
 
 
-def _in_order(frame: pd.DataFrame, side: str) -> pd.DataFrame:
-    """The ranking of one side, checked, sorted by query and rank, with float64 scores."""
+def in_order(frame: pd.DataFrame, side: str) -> pd.DataFrame:
+    """The ranking of one side, checked, sorted by query and rank, with float64 scores.
+
+    Raises:
+        ValueError: A score isn't finite, or a document is listed twice for a query; the message names the side.
+    """
     pt.validate.result_frame(frame, extra_columns=["score"])
     frame = frame.assign(score=frame["score"].astype("float64"))
     if len(bad := frame[~np.isfinite(frame["score"])]):
         qid, docno, score = bad.iloc[0][[*_PAIR, "score"]]
         raise ValueError(
-            f"the {side} ranking gives docno {docno!r} of qid {qid!r} the score {score}: "
-            "scores to interpolate must be finite"
+            f"the {side} ranking gives docno {docno!r} of qid {qid!r} the score {score}: scores to fuse must be finite"
         )
     if len(twice := frame[frame.duplicated(_PAIR)]):
         qid, docno = twice.iloc[0][_PAIR]
         raise ValueError(f"the {side} ranking lists docno {docno!r} of qid {qid!r} twice: drop the duplicate")
-    return _by_rank(frame)
-
-
-def _by_rank(frame: pd.DataFrame) -> pd.DataFrame:
-    """Sorts by query, descending score and old rank if any, keeps the order of equals, numbers the ranks."""
-    query_order = pd.factorize(frame["qid"])[0]
-    old_rank = frame["rank"] if "rank" in frame.columns else np.zeros(len(frame))
-    order = np.lexsort((np.arange(len(frame)), old_rank, -frame["score"], query_order))
-    return pt.model.add_ranks(frame.iloc[order].reset_index(drop=True))
+    return _frames.by_rank(frame)
 
 
 def _normalised(frame: pd.DataFrame, normalise: Normalisation) -> pd.Series:

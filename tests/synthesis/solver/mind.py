@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import blake2b
 from importlib import resources
@@ -16,6 +16,7 @@ from tests.synthesis.solver.world import Theorem, Truth, corpus, truth
 
 TRUE, FALSE = "True", "False"
 SAME, DIFFERENT = "Same", "Different"
+GRADES = tuple("012345")
 _GARBAGE = (
     "",
     "I am sorry, but I can't help with that.",
@@ -38,6 +39,7 @@ class Asked:
     theorem: str
     answers: tuple[str, str]  # the right one and the one given, to be compared
     number: int
+    documents: str
     draw: Callable[[str], float]  # by a label, at random in [0, 1)
 
 
@@ -62,7 +64,11 @@ class Mind:
     def answer(self, asked: Asked, choice: Sequence[str] = ()) -> str:
         """Returns what it writes; one of the choices, if there are any."""
         if choice:
-            judges = {frozenset((TRUE, FALSE)): self._relevance, frozenset((SAME, DIFFERENT)): self._same_answer}
+            judges: dict[frozenset[str], Callable[[Asked], str]] = {
+                frozenset((TRUE, FALSE)): self._relevance,
+                frozenset((SAME, DIFFERENT)): self._same_answer,
+                frozenset(GRADES): self.grade,
+            }
             judge = judges.get(frozenset(choice))
             return judge(asked) if judge else min(choice)
         if asked.draw("broken") < self.broken:
@@ -71,9 +77,13 @@ class Mind:
             return _GARBAGE[pick] if pick < len(_GARBAGE) else whole[: len(whole) // 2]
         return self._write(asked)
 
-    def probability(self, asked: Asked) -> float:
-        """Returns the probability of True that it gives a theorem."""
-        return (0.75 if self._relevance(asked) == TRUE else 0.05) + 0.2 * asked.draw("probability")
+    def probabilities(self, asked: Asked) -> dict[str, float]:
+        """Returns the probability of each judgement: of a theorem, or of the grade of a document."""
+        if asked.task == "rating":
+            grade, sure = self.grade(asked), 0.5 + 0.5 * asked.draw("probability")
+            return {each: sure if each == grade else (1 - sure) / 5 for each in GRADES}
+        true = (0.75 if self._relevance(asked) == TRUE else 0.05) + 0.2 * asked.draw("probability")
+        return {TRUE: true, FALSE: 1 - true}
 
     def _write(self, asked: Asked) -> str:
         return getattr(self, f"_{asked.task}")(asked)
@@ -135,6 +145,33 @@ class Mind:
         numbers = [re.findall(r"-?\d+", text)[:1] for text in asked.answers]
         return SAME if numbers[0] == numbers[1] else DIFFERENT
 
+    def grade(self, asked: Asked) -> str:
+        """5 for a theorem that the problem needs; else by the share of the query's words that the document has."""
+        if self._relevance(asked) == TRUE:
+            return GRADES[-1]
+        words, found = (set(re.findall(r"\w+", text.lower())) for text in (asked.problem, asked.theorem))
+        return GRADES[round(4 * len(words & found) / max(1, len(words)))]
+
+    def _rating(self, asked: Asked) -> str:
+        return f"Relevance score: {self.grade(asked)}"
+
+    def _reasoning(self, asked: Asked) -> str:
+        """What the needed theorems say; of what it doesn't know, a phrase."""
+        known = truth(asked.problem)
+        needed = [corpus()[docno].statement for docno in _in_order(known)] if known else []
+        return " ".join(needed) or f"What is behind this must be found first: {asked.problem}"
+
+    def _answer(self, asked: Asked) -> str:
+        """A whole solution: right only if all of its steps are."""
+        return self._steps(asked, most=99)
+
+    def _answer_with_documents(self, asked: Asked) -> str:
+        """The same; whoever is shown all theorems that the problem needs does every step as with its theorem."""
+        known = truth(asked.problem)
+        is_shown = known is not None and all(corpus()[docno].text in asked.documents for docno in known.theorems)
+        mind = replace(self, right=self.right_with_theorem) if is_shown else self
+        return mind._steps(asked, most=99)
+
     def _reflection_reason(self, asked: Asked) -> str:
         return f"The theorem {asked.theorem.splitlines()[0][:80]!r} is judged by what the problem needs."
 
@@ -162,11 +199,11 @@ def read(messages: Sequence[dict[str, str]], seed: int) -> Asked:
     """Takes a prompt apart.
 
     Raises:
-        ValueError: If it is none of synthesis's.
+        ValueError: If it is none of ours.
     """
     task = _tasks().get(messages[0]["content"])
     if task is None:
-        raise ValueError(f"no prompt of synthesis begins with {messages[0]['content'][:60]!r}")
+        raise ValueError(f"no prompt of ours begins with {messages[0]['content'][:60]!r}")
     text = messages[-1]["content"]
     key = blake2b(f"{task}\0{text}".encode(), digest_size=16).digest()
 
@@ -177,11 +214,12 @@ def read(messages: Sequence[dict[str, str]], seed: int) -> Asked:
     number = re.search(r"^Write (?:all steps from )?step (\d+)", text, re.MULTILINE)
     return Asked(
         task,
-        _section(text, "Problem"),
+        _section(text, "Problem") or _section(text, "Query"),
         tuple(step for step in steps if step.startswith(("Step ", "Known theorem: "))),
-        _section(text, "Theorem"),
+        _section(text, "Theorem") or _section(text, "Document"),
         (_section(text, "Right answer"), _section(text, "Given answer")),
         int(number[1]) if number else 1,
+        _section(text, "Documents"),
         draw,
     )
 
@@ -189,7 +227,8 @@ def read(messages: Sequence[dict[str, str]], seed: int) -> Asked:
 def _section(text: str, heading: str) -> str:
     """Returns what stands under a heading, up to the next one."""
     found = re.search(
-        rf"^{heading}:\n(.*?)(?=\n\n(?:Problem|Steps so far|Theorem|Given answer):\n|\n\nWrite |\n\nJudgement:|\Z)",
+        rf"^{heading}:\n(.*?)(?=\n\n(?:Problem|Steps so far|Theorem|Given answer|Document):\n"
+        r"|\n\nWrite |\n\nAnswer with |\n\nJudgement:|\Z)",
         text,
         re.DOTALL | re.MULTILINE,
     )
@@ -198,12 +237,14 @@ def _section(text: str, heading: str) -> str:
 
 @cache
 def _tasks() -> dict[str, str]:
-    """The names of the prompt files by their system messages."""
+    """The names of the prompt files by their system messages; all families of ratings are one task."""
     tasks = {}
-    for path in (resources.files("synthesis") / "prompts").iterdir():
-        if path.name.endswith(".txt"):
-            system = path.read_text(encoding="utf-8").partition("[system]\n")[2].partition("\n[user]\n")[0]
-            tasks[system.strip()] = path.name.removesuffix(".txt")
+    for room in ("synthesis", "pyterrier_radar"):
+        for path in (resources.files(room) / "prompts").iterdir():
+            if path.name.endswith(".txt"):
+                system = path.read_text(encoding="utf-8").partition("[system]\n")[2].partition("\n[user]\n")[0]
+                name = path.name.removesuffix(".txt")
+                tasks[system.strip()] = "rating" if name.startswith("rating_") else name
     return tasks
 
 

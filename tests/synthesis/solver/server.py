@@ -32,6 +32,10 @@ TOKENS = {
     "summary": 60,
     "theorem_question": 45,
     "lexical_question": 45,
+    "rating": 7,
+    "reasoning": 300,
+    "answer": 320,
+    "answer_with_documents": 320,
 }
 _KNOWN = {"structured_outputs", "logprobs", "top_k", "seed"}
 
@@ -273,8 +277,7 @@ class Solver:
         }
 
     def _logprobs(self, asked: mind.Asked) -> dict[str, Any]:
-        probability = self.mind.probability(asked)
-        likely = [("True", 0.98 * probability), ("False", 0.98 * (1 - probability)), ("The", 0.02)]
+        likely = [(text, 0.98 * share) for text, share in self.mind.probabilities(asked).items()] + [("The", 0.02)]
         top = [{"token": token, "logprob": math.log(share), "bytes": None} for token, share in likely]
         return {"content": [{"token": top[0]["token"], "logprob": top[0]["logprob"], "top_logprobs": top}]}
 

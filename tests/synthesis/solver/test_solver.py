@@ -11,6 +11,9 @@ import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
+from pyterrier_radar._llm import prompt as template
 from synthesis.actions import (
     Candidates,
     Completion,
@@ -153,3 +156,16 @@ def test_it_runs_as_a_process_and_prints_where() -> None:
                 assert json.load(response)["data"][0]["id"] == "solver"
         finally:
             process.kill()
+
+
+def test_grades_are_highest_for_what_a_problem_needs_and_a_query_is_rewritten_into_it() -> None:
+    text = problems(1)[0]["problem"]
+    for docno, theorem in corpus().items():
+        asked = template("rating_general").fill(query=text, document=theorem.text, answer_form="Answer with one line.")
+        grade = read(asked.messages, 0)
+        assert (answer(Mind(), asked) == "Relevance score: 5") == (docno in truth(text).theorems)  # type: ignore[union-attr]
+        assert answer(Mind(), asked, choice=tuple("012345")) == Mind().grade(grade)
+        shares = Mind().probabilities(grade)
+        assert sum(shares.values()) == pytest.approx(1) and max(shares, key=shares.__getitem__) == Mind().grade(grade)
+    reasoning = answer(Mind(), template("reasoning").fill(query=text))
+    assert all(corpus()[docno].statement in reasoning for docno in truth(text).theorems)  # type: ignore[union-attr]
