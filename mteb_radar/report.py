@@ -59,7 +59,10 @@ def lines(measured: Sequence[ModelResults], peers: Sequence[ModelResults] = ()) 
 
 
 def as_table(tasks: Sequence[str], found: Sequence[Line]) -> Table:
-    """Lays lines out: one row a system, one column a task, a mean where a system has every task."""
+    """Lays lines out: one row a system, one column a task, and means where a system has every task.
+
+    BRIGHT's long tasks are measured by recall@1 and have a mean of their own.
+    """
     from rich.table import Table
 
     table = Table(title="main score × 100", title_justify="left")
@@ -67,11 +70,14 @@ def as_table(tasks: Sequence[str], found: Sequence[Line]) -> Table:
     table.add_column("source")
     for task in tasks:
         table.add_column(_short(task), justify="right")
-    table.add_column("mean", justify="right")
+    long = [task for task in tasks if "LongRetrieval" in task]
+    groups = {"mean": [task for task in tasks if task not in long], "mean, long": long}
+    groups = {name: group for name, group in groups.items() if group}
+    for name in groups:
+        table.add_column(name, justify="right")
     for line in found:
-        mean = line.mean(tasks)
-        cells = [f"{line.scores[task]:.1f}" if task in line.scores else "" for task in tasks]
-        table.add_row(line.system, line.source, *cells, "" if mean is None else f"{mean:.1f}")
+        scores = [line.scores.get(task) for task in tasks] + [line.mean(group) for group in groups.values()]
+        table.add_row(line.system, line.source, *("" if score is None else f"{score:.1f}" for score in scores))
     return table
 
 

@@ -13,8 +13,9 @@ from datasets import Dataset
 from mteb_radar import choice_task, find_benchmark, find_task, local_benchmark, local_task
 from mteb_radar.encoder import base_task
 from mteb_radar.predictions import Rankings, as_reranking
-from mteb_radar.report import bright_task
+from mteb_radar.report import Line, as_table, bright_task
 from mteb_radar.tasks import _domain, reasoning_task, those_with_splits
+from radar_cli import render
 from tests.mteb_radar.conftest import LONG_TASK, TASK, write_jsonl
 from torch_radar.instructions import BRIGHT_REWRITES, BRIGHT_SPLITS
 
@@ -178,3 +179,13 @@ def test_the_papers_splits_are_mtebs_short_tasks() -> None:
         t.metadata.name for t in mteb.get_benchmark("BRIGHT(v1.1)").tasks if "Long" not in t.metadata.name
     }
     assert all(_domain(bright_task(split)) == split for split in BRIGHT_SPLITS)
+
+
+def test_a_reports_means_are_of_one_measure() -> None:
+    tasks = ["BrightPonyRetrieval", "BrightBiologyRetrieval", "BrightPonyLongRetrieval"]
+    whole = Line("whole", "measured", dict(zip(tasks, (10.0, 20.0, 90.0), strict=True)))
+    part = Line("part", "paper", {tasks[0]: 30.0})
+    text = render(as_table(tasks, [whole, part])).replace("│", " ").replace("┃", " ")
+    rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.split()[:1]}
+    assert rows["whole"] == ["measured", "10.0", "20.0", "90.0", "15.0", "90.0"]
+    assert rows["part"] == ["paper", "30.0"]
