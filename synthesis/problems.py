@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from synthesis.boxed import boxed_answer
+from radar_answers import boxed_answer
 from synthesis.lines import HALF_A_PAIR, json_lines
 
 _IDS = ("problem_id", "id", "_id", "qid")

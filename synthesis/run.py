@@ -25,9 +25,9 @@ from synthesis.solve import Parts
 from synthesis.store import Store
 
 if TYPE_CHECKING:
+    from radar_answers import Verifier
     from radar_llm import Generator
     from synthesis.retriever import Theorems
-    from synthesis.verifier import Verifier
 
 SETTINGS_FILE, STORE_FILE, CACHE_FILE, THEOREMS_FOLDER = "settings.yaml", "problems.sqlite", "calls.sqlite", "theorems"
 
@@ -179,7 +179,7 @@ async def open_generator(settings: Settings, folder: Path, api_key: str | None) 
 
 def open_verifier(settings: Settings) -> Verifier:
     """Returns the verifier; an asynchronous context manager."""
-    from synthesis.verifier import Verifier
+    from radar_answers import Verifier
 
     return Verifier(settings.verifier.workers, settings.verifier.deadline)
 

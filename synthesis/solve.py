@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from radar_answers import consensus
 from radar_llm.calls import Completion as Answer
 from radar_llm.calls import GenerationError, Request
 from synthesis.actions import (
@@ -40,12 +41,11 @@ from synthesis.retriever.port import QueryError
 from synthesis.settings import Settings
 from synthesis.store import SCHEMA, Record
 from synthesis.tree import Child, Kind, State, Trial, ask, start, tell
-from synthesis.verifier import consensus
 
 if TYPE_CHECKING:
+    from radar_answers import Judge, Verifier
     from radar_llm import Generator
     from synthesis.retriever import Hit, Theorems
-    from synthesis.verifier import Judge, Verifier
 
 T = TypeVar("T")
 

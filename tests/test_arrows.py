@@ -12,6 +12,8 @@ ROOMS = {
     "torch_radar",
     "pyterrier_radar",
     "mteb_radar",
+    "pyserini_radar",
+    "radar_answers",
     "radar_bm25",
     "radar_llm",
     "synthesis",
@@ -20,10 +22,12 @@ ROOMS = {
 }
 MAY_IMPORT = {
     "torch_radar": set(),
-    "pyterrier_radar": {"torch_radar", "radar_bm25", "radar_llm", "radar_cli"},
+    "pyterrier_radar": {"torch_radar", "radar_answers", "radar_bm25", "radar_llm", "radar_cli"},
     "mteb_radar": {"torch_radar", "radar_cli"},
-    "synthesis": {"torch_radar", "radar_bm25", "radar_llm", "radar_cli"},
+    "pyserini_radar": {"torch_radar", "radar_bm25", "radar_cli"},
+    "synthesis": {"torch_radar", "radar_answers", "radar_bm25", "radar_llm", "radar_cli"},
     "training": {"torch_radar", "radar_cli"},
+    "radar_answers": set(),
     "radar_bm25": set(),
     "radar_llm": set(),
     "radar_cli": set(),

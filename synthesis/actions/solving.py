@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from radar_answers import boxed_answer
 from radar_llm.prompts import Prompt, Sampling
 from synthesis.actions._prompts import Step, Unparsable, situation, template
-from synthesis.boxed import boxed_answer
 from synthesis.tree import Kind
 
 # "Step 2: …" or a line of its own; "Step 2 shows that …" is a sentence.

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from radar_answers import Judge, Verdict
 from radar_llm import Generator
 from radar_llm.cache import CallCache
 from synthesis.problems import Problem, read_problems
@@ -20,7 +21,6 @@ from synthesis.retriever import Hit
 from synthesis.settings import GeneratorSettings, Settings
 from synthesis.solve import Parts
 from synthesis.tree import TreeSettings
-from synthesis.verifier import Judge, Verdict
 from tests.synthesis import solver
 
 ROOT = Path(__file__).parents[2]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import string
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +34,6 @@ from synthesis.actions import (
     partial_solution,
 )
 from synthesis.actions._prompts import template
-from synthesis.boxed import boxed_answer
 from synthesis.tree import Kind
 
 PROMPTS = sorted((Path(synthesis.actions.__file__).parent.parent / "prompts").glob("*.txt"))
@@ -149,66 +147,6 @@ def test_a_label_is_one_of_two_words_with_probabilities_and_a_completion_has_fou
     assert Reflection().sampling.choice == ("True", "False") and Reflection().sampling.logprobs > 0
     assert Completion().sampling.samples == 4
     assert (Thought().sampling.temperature, Thought().sampling.top_p, Thought().sampling.top_k) == (0.8, 0.95, 40)
-
-
-# --- boxed answers
-
-
-@pytest.mark.parametrize(
-    ("text", "answer"),
-    [
-        (r"so $\boxed{100}$.", "100"),  # the original's rstrip(".0") made 1 of it
-        (r"\boxed{10.0}", "10.0"),
-        (r"\boxed{0}", "0"),
-        (r"\boxed{2.50}", "2.50"),
-        (r"\boxed{\frac{1}{\sqrt{2}}}", r"\frac{1}{\sqrt{2}}"),
-        (r"\fbox{7}", "7"),
-        (r"\boxed {7}", "7"),
-        ("\\boxed{\n x = 7\n}", "x = 7"),
-        (r"\boxed{1} or rather \boxed{2}", "2"),
-        (r"\boxed{\boxed{5}}", "5"),
-        (r"\boxed{ \fbox{5} }", "5"),
-        (r"\boxed{\fbox{5}+\fbox{6}}", r"\fbox{5}+\fbox{6}"),
-        (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
-        (r"\boxed{a\\{b}}", r"a\\{b}"),
-        (r"\boxed{\text{(B)}}", r"\text{(B)}"),
-        (r"\boxed 42$ is it", "42"),
-        (r"$\boxed\frac{1}{2}$", r"\frac{1}{2}"),
-        (r"\boxed7.", "7"),
-        (r"\boxed 100.", "100"),
-        (r"put it in \boxed{}: \boxed{3}", "3"),
-        (r"\boxed{3} (given in \boxed{})", "3"),
-        (r"\boxed{3, and then \boxed{5}", "5"),
-        (r"\boxed{答案}", "答案"),
-        (r"\boxed{3} so \boxed{4", None),
-        (r"\boxed{\frac{1}{2}", None),
-        (r"\boxed{5\}", None),
-        (r"\boxed{}", None),
-        (r"\boxed", None),
-        (r"answer in \boxed form, or in \boxed.", None),
-        (r"\boxedness{3}", None),
-        ("3", None),
-        ("", None),
-    ],
-)
-def test_the_answer_is_what_the_last_box_holds(text: str, answer: str | None) -> None:
-    assert boxed_answer(text) == answer
-
-
-BALANCED = st.recursive(
-    st.text(string.ascii_letters + string.digits + " .,+-^_$=", max_size=8) | st.sampled_from([r"\{", r"\}", r"\\"]),
-    lambda inner: st.lists(inner, max_size=3).map(lambda parts: "{" + "".join(parts) + "}"),
-    max_leaves=8,
-)
-
-
-@given(
-    st.lists(BALANCED, max_size=4).map("".join),
-    st.text(alphabet="ab $.\n}", max_size=20),
-    st.sampled_from(["boxed", "fbox"]),
-)
-def test_whatever_is_balanced_comes_out_of_its_box(contents: str, around: str, box: str) -> None:
-    assert boxed_answer(f"{around}\\{box}{{{contents}}}{around}") == (contents.strip() or None)
 
 
 # --- thoughts and completions

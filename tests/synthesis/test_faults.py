@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from radar_answers import Verifier
 from synthesis.engine import RunReport
 from synthesis.run import STORE_FILE, synthesize
 from synthesis.settings import GeneratorSettings, VerifierSettings
 from synthesis.store import Record, Store
-from synthesis.verifier import Verifier
 from tests.synthesis import solver
 from tests.synthesis.parts import LiteralVerifier, WordTheorems, content, served, with_tree
 

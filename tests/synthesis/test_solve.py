@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from radar_answers import Verifier
 from radar_llm import Generator
 from radar_llm.cache import CallCache
 from radar_llm.calls import ServerError
@@ -20,7 +21,6 @@ from synthesis.solve import Parts, UnansweredError, _seed, solve
 from synthesis.store import Record
 from synthesis.tree import Kind
 from synthesis.uses import judgements
-from synthesis.verifier import Verifier
 from tests.synthesis.parts import SMALL, LiteralVerifier, WordTheorems, content, small_parts, some_problems, with_tree
 from tests.synthesis.solver import Faults, Mind, Solver, truth
 

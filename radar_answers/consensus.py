@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from synthesis.verifier.verifier import Judge, Verifier
+from radar_answers.verifier import Judge, Verifier
 
 
 @dataclass(frozen=True)

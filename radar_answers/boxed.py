@@ -1,4 +1,4 @@
-r"""Final answers as solutions state them: what stands in ``\boxed{}`` or ``\fbox{}``."""
+r"""Final answers as solutions state them: what stands in ``\boxed{}`` or ``\fbox{}``, or after "the answer is"."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ import re
 # A box with or without a brace, any other escaped character (so that \{ and \\ are passed over), or a brace.
 _TOKEN = re.compile(r"\\(?P<box>boxed|fbox)(?![a-zA-Z])\s*(?P<brace>\{)?|\\.|[{}]", re.DOTALL)
 _BARE = re.compile(r"(?![a-zA-Z]{2})(?:[^\s${}]|\{[^{}]*\})+")  # two letters begin a word of prose
+_STATED = re.compile(r"\banswer\s*(?:is\s*:?|:)[\s*_]*([^\n]*)", re.IGNORECASE)
+
+
+def stated_answer(text: str) -> str | None:
+    """Returns the last box's contents or, without a box, what follows the last "answer is" in its line; or None."""
+    boxed = boxed_answer(text)
+    if boxed is not None or r"\boxed" in text:
+        return boxed
+    stated = [found[1].strip("*_ .") for found in _STATED.finditer(text)]
+    return next((answer for answer in reversed(stated) if answer), None)
 
 
 def boxed_answer(text: str) -> str | None:

@@ -8,6 +8,7 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 _START_SECONDS = 120.0  # importing sympy on a machine that is busy
 
@@ -17,7 +18,7 @@ class MathProcesses:
 
     Args:
         number: Processes.
-        deadline: Seconds for one comparison, from when it is handed to a process.
+        deadline: Seconds for one question, from when it is handed to a process.
     """
 
     def __init__(self, number: int, deadline: float):
@@ -31,12 +32,23 @@ class MathProcesses:
         Raises:
             OSError: If no process can be started.
         """
+        return await self._ask([gold, answer])
+
+    async def value(self, answer: str) -> float | None:
+        """Returns the number that an answer is; None if it is none, or computing it took too long.
+
+        Raises:
+            OSError: If no process can be started.
+        """
+        return await self._ask([answer])
+
+    async def _ask(self, texts: list[str]) -> Any:
         async with self._free:
             process = await self._process()
             said = b""
             try:
                 assert process.stdin is not None and process.stdout is not None
-                process.stdin.write(json.dumps([gold, answer]).encode() + b"\n")
+                process.stdin.write(json.dumps(texts).encode() + b"\n")
                 with suppress(TimeoutError, ConnectionError):
                     async with asyncio.timeout(self._deadline):
                         said = await process.stdout.readline()

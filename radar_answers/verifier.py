@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from synthesis.verifier.forms import are_words, chosen, is_letter, letter, plain
-from synthesis.verifier.processes import MathProcesses
+from radar_answers.forms import are_words, chosen, is_letter, letter, plain
+from radar_answers.processes import MathProcesses
 
 How = Literal["missing", "literal", "choice", "math", "undecided", "judge", "unparsable"]
 Judge = Callable[[str, str], Awaitable[bool | None]]
@@ -103,6 +103,14 @@ class Verifier:
             return verdict
         is_same = await judge(gold, answer)
         return Verdict(False, "unparsable") if is_same is None else Verdict(is_same, "judge")
+
+    async def value(self, answer: str) -> float | None:
+        """Returns the number that an answer is; None if it is none, or computing it took too long.
+
+        Raises:
+            OSError: If math-verify's process cannot be started.
+        """
+        return await self._processes.value(plain(answer))
 
     async def _equal(self, gold: str, answer: str) -> bool | None:
         """Asks math-verify, once for the same two answers: samples of a problem repeat each other."""

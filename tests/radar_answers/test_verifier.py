@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthesis.verifier import Consensus, Verdict, Verifier, consensus
-from synthesis.verifier.forms import are_words, chosen, plain
+from radar_answers import Consensus, Verdict, Verifier, consensus
+from radar_answers.forms import are_words, chosen, plain
 
 ENDLESS = "9^{9^{9^9}}"
 Check = Callable[..., Verdict]
