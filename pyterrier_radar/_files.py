@@ -192,7 +192,7 @@ def _text(path: str | Path, line: int, record: Mapping[str, Any], names: tuple[s
     return check_unicode(path, line, value, f"{name!r} of {whose}")
 
 
-def check_unicode(path: str | Path, line: int, value: str, what: str) -> str:
+def check_unicode(path: str | Path, line: int | None, value: str, what: str) -> str:
     """Refuses lone surrogates, which JSON escapes can smuggle in and no tokenizer or index can encode."""
     try:
         value.encode("utf-8")

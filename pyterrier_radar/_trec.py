@@ -1,8 +1,10 @@
 """Judgements, exclusions and runs: the files of an evaluation, in TREC's forms and their common relatives."""
 
 import gzip
+import json
 import math
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,7 +89,7 @@ def read_exclusions(path: str | Path) -> dict[str, list[str]]:
 
 
 def read_run(path: str | Path) -> pd.DataFrame:
-    """Reads a TREC run, plain or gzip.
+    """Reads a run, plain or gzip: TREC's six columns, or JSON ``{qid: {docno: score}}`` as BRIGHT's code writes it.
 
     Returns:
         a frame with ``qid``, ``docno`` (strings), ``score`` (float64) and ``rank`` (int64, from 0); queries
@@ -97,6 +99,18 @@ def read_run(path: str | Path) -> pd.DataFrame:
         FileFormatError: for a broken line, a score that is no finite number, or a repeated pair.
         OSError: if the file cannot be read.
     """
+    _, first_line = next(read_lines(path), (0, ""))
+    by_query = _json_run(path) if first_line.lstrip().startswith("{") else _trec_run(path)
+    rows = [
+        (qid, docno, score, rank)
+        for qid, ranking in by_query.items()
+        for rank, (docno, score) in enumerate(sorted(ranking.items(), key=lambda item: -item[1]))
+    ]
+    frame = pd.DataFrame(rows, columns=["qid", "docno", "score", "rank"])
+    return frame.astype({"qid": str, "docno": str, "score": "float64", "rank": "int64"})
+
+
+def _trec_run(path: str | Path) -> dict[str, dict[str, float]]:
     by_query: dict[str, dict[str, float]] = {}
     for line, text in read_lines(path):
         cells = text.split()
@@ -107,13 +121,44 @@ def read_run(path: str | Path) -> pd.DataFrame:
         if docno in ranking:
             raise FileFormatError(path, line, f"query {qid!r} ranks document {docno!r} a second time")
         ranking[docno] = _score(path, line, score)
-    rows = [
-        (qid, docno, score, rank)
-        for qid, ranking in by_query.items()
-        for rank, (docno, score) in enumerate(sorted(ranking.items(), key=lambda item: -item[1]))
-    ]
-    frame = pd.DataFrame(rows, columns=["qid", "docno", "score", "rank"])
-    return frame.astype({"qid": str, "docno": str, "score": "float64", "rank": "int64"})
+    return by_query
+
+
+def _json_run(path: str | Path) -> dict[str, dict[str, float]]:
+    """Reads ``{qid: {docno: score}}``; a name that occurs twice in an object is refused, as in a TREC run."""
+
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        names: dict[str, object] = {}
+        for name, value in pairs:
+            if name in names:
+                raise FileFormatError(path, None, f"{name!r} occurs a second time: keep one")
+            names[name] = value
+        return names
+
+    text = "\n".join(line for _, line in read_lines(path))
+    try:
+        content = json.loads(text, object_pairs_hook=once)
+    except FileFormatError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(
+            path, None, f"is not valid JSON ({error}): {{qid: {{docno: score}}}} is expected"
+        ) from error
+    by_query: dict[str, dict[str, float]] = {}
+    for qid, scores in content.items():
+        check_unicode(path, None, qid, "a qid")
+        if not isinstance(scores, dict):
+            problem = f"query {qid!r} has {str(scores)[:40]!r}: an object of scores by docno is expected"
+            raise FileFormatError(path, None, problem)
+        ranking = by_query.setdefault(qid, {})
+        for docno, score in scores.items():
+            check_unicode(path, None, docno, f"a docno of query {qid!r}")
+            # compared, not converted: an integer may be beyond what a float holds
+            if type(score) not in (int, float) or not abs(score) <= sys.float_info.max:
+                problem = f"query {qid!r} gives {docno!r} {str(score)[:20]!r}: a finite number is expected"
+                raise FileFormatError(path, None, problem)
+            ranking[docno] = float(score)
+    return by_query
 
 
 def write_run(frame: pd.DataFrame, path: str | Path, *, name: str = "radar") -> None:

@@ -117,7 +117,7 @@ class LocalDataset(pt.datasets.Dataset):
         """Returns where to read more, where it was given."""
         return self._url
 
-    def _describe_component(self, component: str) -> bool | None:
+    def _describe_component(self, component: str) -> bool | list[str] | None:
         files = {"corpus": self.docs, "topics": self.queries, "qrels": self.qrels}
         return True if files.get(component) else None
 

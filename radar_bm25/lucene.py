@@ -120,7 +120,7 @@ class LuceneSearcher:
                 self._worker, self._owner = _Worker(*self._arguments), os.getpid()
             try:
                 answer = self._worker.ask({"query": query, "k": k})
-            except OSError:
+            except BaseException:  # whatever it was: an answer that is still to come is not the next query's
                 self._worker = None
                 raise
         return list(zip(answer["docnos"], answer["scores"], strict=True))

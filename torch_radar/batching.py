@@ -124,8 +124,12 @@ def run_batches(
         work()
         return pending.max_tokens
     with worker_threads(threads) as (pool, count):
-        for done in [pool.submit(work) for _ in range(count)]:
-            done.result()
+        try:
+            for done in [pool.submit(work) for _ in range(count)]:
+                done.result()
+        except BaseException:  # Ctrl-C comes to this thread alone, and the pool waits for its own
+            pending.clear()
+            raise
     return pending.max_tokens
 
 

@@ -100,10 +100,11 @@ def read_choices(path: str | Path) -> LocalTask:
         try:
             choices = ast.literal_eval(row["documents"])  # reads a literal, runs nothing
             label = int(row["labels"])
-            if not isinstance(choices, list) or label < 0:
+            query = row["queries"]
+            if not isinstance(choices, list) or label < 0 or not query:
                 raise ValueError(row["labels"])
             chosen = [docnos.setdefault(choice.strip(), f"c{len(docnos)}") for choice in choices]
-            query, gold = row["queries"], chosen[label]
+            gold = chosen[label]
         except (KeyError, ValueError, SyntaxError, IndexError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{path}, row {number}: needs queries, documents (a list of strings) and labels (a place in it)"

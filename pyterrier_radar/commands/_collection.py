@@ -13,6 +13,7 @@ import pandas as pd
 import pyterrier as pt
 from pyterrier.datasets._irds import IRDSDataset
 
+from pyterrier_radar._bright import bright_rewrite, rewritten_topics
 from pyterrier_radar._exclude import EXCLUDED_LABEL
 from pyterrier_radar._files import EmptyText
 from pyterrier_radar.datasets import LocalDataset
@@ -32,6 +33,15 @@ class Collection:
     dataset: pt.datasets.Dataset
     text_field: str | None
     empty_text: EmptyText
+
+    @property
+    def documents_name(self) -> str:
+        """The name of the documents, which several collections of queries may share."""
+        if not isinstance(self.dataset, IRDSDataset):
+            return self.name
+        import ir_datasets
+
+        return ir_datasets.docs_parent_id(self.dataset._irds_id)
 
     def documents(self) -> Iterator[dict[str, str]]:
         """Streams ``{"docno": …, "text": …}``; the text is the named field or the usual one."""
@@ -62,6 +72,8 @@ class Collection:
         """
         self._require("topics", "queries")
         if variant is not None:
+            if isinstance(self.dataset, IRDSDataset) and (name := bright_rewrite(self.dataset._irds_id, variant)):
+                return rewritten_topics(self.dataset._irds_id, name)
             offered = self.dataset._describe_component("topics")
             if not isinstance(offered, list) or variant not in offered:
                 choice = f"it has {', '.join(offered)}" if isinstance(offered, list) else "it has one form only"
@@ -84,10 +96,7 @@ class Collection:
     def fingerprint(self) -> str:
         """Changes whenever the documents or the field that is read as their text change."""
         if isinstance(self.dataset, IRDSDataset):
-            import ir_datasets
-
-            documents = f"irds:{ir_datasets.docs_parent_id(self.dataset._irds_id)}"
-            return digest(documents, self.text_field)
+            return digest(f"irds:{self.documents_name}", self.text_field)
         assert isinstance(self.dataset, LocalDataset) and self.dataset.docs is not None
         with open(self.dataset.docs, "rb") as file:
             content = hashlib.file_digest(file, "blake2b").hexdigest()
@@ -108,11 +117,20 @@ class Collection:
 
 @dataclass(frozen=True)
 class Task:
-    """The queries of an evaluation, their judgements, and the documents no ranking may hold, by qid."""
+    """What is measured.
+
+    Attributes:
+        topics: the queries that retrieve.
+        qrels: their judgements.
+        excluded: the documents that no ranking may hold, by qid.
+        questions: the same queries as a reranker or a language model reads them: the user's own words, where
+            ``topics`` are a rewrite of them. The authors' reranking code reads these, whatever retrieved.
+    """
 
     topics: pd.DataFrame
     qrels: pd.DataFrame
     excluded: dict[str, list[str]]
+    questions: pd.DataFrame
 
 
 def open_collection(
@@ -164,7 +182,7 @@ def load_task(collection: Collection, *, variant: str | None, exclude_self: bool
     if exclude_self:
         excluded = {qid: sorted({*excluded.get(qid, []), qid}) for qid in topics["qid"]}
         qrels = qrels[qrels["qid"] != qrels["docno"]]
-    return Task(topics, qrels.reset_index(drop=True), excluded)
+    return Task(topics, qrels.reset_index(drop=True), excluded, questions=topics)
 
 
 def resolve_instruction(choice: str, dataset: str | None, checkpoint: Checkpoint) -> str:
@@ -183,7 +201,7 @@ def resolve_instruction(choice: str, dataset: str | None, checkpoint: Checkpoint
 def cache_folder(collection: Collection, *settings: object) -> Path:
     """The folder under the user's cache where something built from a collection with some settings is kept."""
     root = os.environ.get("RADAR_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "pyterrier-radar"
-    name = slug(collection.name)
+    name = slug(collection.documents_name)
     return Path(root).expanduser() / f"{name}-{digest(collection.fingerprint(), *settings)[:16]}"
 
 

@@ -1,7 +1,8 @@
-"""The demo's figure: what each system reaches, and how sure that is."""
+"""Figures: what each system reaches, and how sure that is."""
 
 import io
 from collections.abc import Mapping
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -11,13 +12,19 @@ COLOURS = ("#999999", "#0072B2", "#009E73", "#E69F00", "#CC79A7")
 RESAMPLES = 2000
 
 
-def draw(values: Mapping[str, pd.DataFrame], labels: Mapping[str, str], title: str) -> bytes:
+def draw(
+    values: Mapping[str, pd.DataFrame],
+    labels: Mapping[str, str],
+    title: str,
+    published: Mapping[str, Mapping[str, float]] | None = None,
+) -> bytes:
     """Draws a bar for each system and measure, with 95% intervals of the mean over queries.
 
     Args:
         values: for each system a frame of values, queries in rows, measures in columns.
         labels: what to call each system.
         title: a line above the figure.
+        published: values by measure of further systems, for hatched bars under the others.
 
     Returns:
         the figure as PNG.
@@ -29,13 +36,15 @@ def draw(values: Mapping[str, pd.DataFrame], labels: Mapping[str, str], title: s
 
     measures = list(next(iter(values.values())).columns)
     layout = ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.12)
-    figure = Figure(figsize=(11, 1.9 + 0.55 * len(values)), layout=layout)
+    published = published or {}
+    rows = [*(labels[system] for system in values), *published]
+    figure = Figure(figsize=(14 if published else 11, 1.9 + 0.55 * len(rows)), layout=layout)
     canvas = FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
-    positions = np.arange(len(values))[::-1]
+    positions = np.arange(len(rows))[::-1]
     for panel, measure in zip(panels, measures, strict=True):
         furthest = 0.0
-        for position, colour, frame in zip(positions, COLOURS, values.values(), strict=False):
+        for position, colour, frame in zip(positions, cycle(COLOURS), values.values(), strict=False):
             per_query = frame[measure].to_numpy(dtype=float)
             mean, (low, high) = per_query.mean(), interval(per_query)
             panel.barh(position, mean, height=0.62, color=colour)
@@ -46,10 +55,19 @@ def draw(values: Mapping[str, pd.DataFrame], labels: Mapping[str, str], title: s
                 f"{mean:.3f}", (high, position), (6, 0), textcoords="offset points", va="center", fontsize=12
             )
             furthest = max(furthest, high)
+        for position, row in zip(positions[len(values) :], published.values(), strict=True):
+            if measure in row:
+                panel.barh(position, row[measure], height=0.62, color="white", edgecolor="#777777", hatch="///")
+                place = (row[measure], position)
+                panel.annotate(
+                    f"{row[measure]:.3f}", place, (6, 0), textcoords="offset points", va="center", fontsize=12
+                )
+                furthest = max(furthest, row[measure])
         panel.set_xlim(0, 1.22 * max(furthest, 0.05))
         panel.xaxis.set_major_locator(MaxNLocator(5))
         panel.set_title(measure, fontsize=14, loc="left", fontweight="bold")
-        panel.set_yticks(positions, [labels[system] for system in values], fontsize=12)
+        panel.set_yticks(positions, rows, fontsize=12)
+        panel.set_ylim(-0.7, len(rows) - 0.3)
         panel.tick_params(axis="y", length=0)
         panel.grid(axis="x", color="#e3e3e3", linewidth=0.8)
         panel.set_axisbelow(True)

@@ -31,8 +31,11 @@ def parse_measures(names: str) -> list[Any]:
 def per_query(results: pd.DataFrame, qrels: pd.DataFrame, measures: Sequence[Any]) -> pd.DataFrame:
     """Measures a ranking.
 
+    Equal scores count in the ranking's own order, so that a rating's many ties stay where retrieval put them; tools
+    that read scores alone order them by docno.
+
     Args:
-        results: ``qid``, ``docno`` and ``score``.
+        results: ``qid``, ``docno`` and ``rank``.
         qrels: ``qid``, ``docno`` and ``label``; every query in it counts, one without results as 0.
         measures: from :func:`parse_measures`.
 
@@ -42,7 +45,7 @@ def per_query(results: pd.DataFrame, qrels: pd.DataFrame, measures: Sequence[Any
     values = ir_measures.iter_calc(
         measures,
         qrels.rename(columns={"qid": "query_id", "docno": "doc_id", "label": "relevance"}),
-        results.rename(columns={"qid": "query_id", "docno": "doc_id"})[["query_id", "doc_id", "score"]],
+        pd.DataFrame({"query_id": results["qid"], "doc_id": results["docno"], "score": -results["rank"].astype(float)}),
     )
     table = pd.DataFrame([(v.query_id, str(v.measure), v.value) for v in values], columns=["qid", "measure", "value"])
     wide = table.pivot(index="qid", columns="measure", values="value")

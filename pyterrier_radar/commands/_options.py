@@ -7,6 +7,10 @@ import typer
 
 EmptyText = Literal["error", "skip", "keep"]
 StoreDtype = Literal["float16", "float32"]
+Engine = Literal["pisa", "lucene", "terrier"]
+SignificanceTest = Literal["t-test", "randomisation"]
+Correction = Literal["holm", "bonferroni"]
+RetrievalScores = Literal["raw", "zscore", "minmax"]
 
 Dataset = Annotated[
     str | None, typer.Argument(help="An ir_datasets id, or radar:theorems.", metavar="DATASET", show_default=False)

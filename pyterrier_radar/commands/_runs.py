@@ -1,7 +1,7 @@
 """A folder of finished runs: each system's ranking as a TREC run, beside it in JSON what it was made with."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ class Ranking:
         frame: ``qid``, ``docno``, ``score`` (float64) and ``rank`` (from 0).
         seconds: wall time for all queries, without loading models or building indexes.
         reused: whether it was read from an earlier run.
+        facts: what else is worth knowing of it: counts of ratings, tokens paid for.
     """
 
     frame: pd.DataFrame
     seconds: float
     reused: bool = False
+    facts: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class RunFolder:
             kept = json.loads(record.read_text("utf-8"))
             if kept["configuration"] != json.loads(json.dumps(configuration)):
                 return None
-            return Ranking(read_run(run), float(kept["seconds"]), reused=True)
+            return Ranking(read_run(run), float(kept["seconds"]), reused=True, facts=kept.get("facts", {}))
         except (ValueError, KeyError, TypeError, FileNotFoundError):
             return None  # damaged or half removed: the system runs again and its files are replaced
 
@@ -53,7 +55,12 @@ class RunFolder:
         if record is None:
             return
         write_run(ranking.frame, run, name=f"radar-{system}")
-        content = {"system": system, "seconds": ranking.seconds, "configuration": configuration}
+        content = {
+            "system": system,
+            "seconds": ranking.seconds,
+            "facts": ranking.facts,
+            "configuration": configuration,
+        }
         with replacing(record) as aside:
             aside.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pyterrier_radar.commands import _options as option
-from pyterrier_radar.commands.evaluate import MEASURES, as_text, labels, summarise, values_of
+from pyterrier_radar.commands._summary import as_text, labels, summarise, values_of
+from pyterrier_radar.commands.evaluate import MEASURES
 from radar_cli import Debug, Json, framed
 from torch_radar.files import replacing
 

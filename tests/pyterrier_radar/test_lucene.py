@@ -302,3 +302,26 @@ class TestAsTransformer(pt.testing.TransformerTestCase):
     def get_transformer():
         folder = TestAsTransformer.enterClassContext(tempfile.TemporaryDirectory())
         return LuceneBM25.index(Path(folder) / "index", collection(3))
+
+
+def test_an_interrupted_search_leaves_no_answer_for_the_next_one(tmp_path, monkeypatch):
+    from radar_bm25 import lucene
+
+    class Worker:
+        """Answers in turn, as the process does, whoever reads."""
+
+        def __init__(self, *_):
+            self.asked = []
+
+        def ask(self, message):
+            self.asked.append(message["query"])
+            if message["query"] == "slow":
+                raise KeyboardInterrupt
+            return {"docnos": [self.asked.pop(0)], "scores": [1.0]}
+
+    monkeypatch.setattr(lucene, "_Worker", Worker)
+    (tmp_path / lucene.METADATA).write_text('{"stemmer": "porter", "keep_stopwords": false}')
+    searcher = lucene.LuceneSearcher(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        searcher.search("slow", 1)
+    assert searcher.search("next", 1) == [("next", 1.0)]

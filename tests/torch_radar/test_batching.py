@@ -1,5 +1,6 @@
 """Batches hold every row once, keep to their budget, and survive running out of memory."""
 
+import signal
 import subprocess
 import sys
 import threading
@@ -160,3 +161,22 @@ def test_freed_activations_are_not_faulted_in_again() -> None:
         return int(result.stdout)
 
     assert faults("keep_freed_memory()") < faults("") / 10
+
+
+def test_an_interrupt_ends_the_work_of_all_threads() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    begun: list[int] = []
+
+    def forward(rows: np.ndarray) -> None:
+        begun.extend(rows)
+        if 40 in rows:  # the main thread waits by now
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        time.sleep(0.01)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_batches(np.arange(500, 0, -1), 1, forward, threads=2)
+    finally:
+        torch.set_num_threads(before)
+    assert len(begun) < 150

@@ -58,5 +58,13 @@ def test_a_query_without_results_counts_as_zero() -> None:
     from pyterrier_radar.commands._measures import parse_measures, per_query
 
     qrels = pd.DataFrame({"qid": ["1", "2"], "docno": ["a", "b"], "label": [1, 1]})
-    results = pd.DataFrame({"qid": ["1"], "docno": ["a"], "score": [1.0]})
+    results = pd.DataFrame({"qid": ["1"], "docno": ["a"], "score": [1.0], "rank": [0]})
     assert per_query(results, qrels, parse_measures("RR")).to_dict() == {"RR": {"1": 1.0, "2": 0.0}}
+
+
+def test_equal_scores_count_in_the_rankings_order() -> None:
+    from pyterrier_radar.commands._measures import parse_measures, per_query
+
+    qrels = pd.DataFrame({"qid": ["1"], "docno": ["a"], "label": [1]})
+    results = pd.DataFrame({"qid": "1", "docno": ["a", "b", "c"], "score": 0.5, "rank": [0, 1, 2]})
+    assert per_query(results, qrels, parse_measures("RR"))["RR"].tolist() == [1.0]
