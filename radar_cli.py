@@ -58,7 +58,7 @@ def describe(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         named = f"{error.filename}: " if error.filename is not None else ""
         return f"{named}{error.strerror}"
-    text = " ".join(str(error).split())
+    text = " ".join(". ".join([str(error), *getattr(error, "__notes__", [])]).split())
     return text if isinstance(error, BAD_INPUT) and text else f"{type(error).__name__}: {text}"
 
 

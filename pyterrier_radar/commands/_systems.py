@@ -120,7 +120,8 @@ class Systems:
             if ranking is None:
                 note(f"running {system}")
                 ranking = self._run[system]()
-                self.runs.keep(system, configuration, ranking)
+                if not ranking.facts.get("missing"):  # else the next run asks for what is missing, and for nothing more
+                    self.runs.keep(system, configuration, ranking)
             else:
                 note(f"reusing the finished run of {system}")
             self._finished[system] = ranking

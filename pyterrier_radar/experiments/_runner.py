@@ -162,11 +162,14 @@ def rewritten(topics: pd.DataFrame, split: Split, llm: LanguageModelServer, outp
     path = output / "queries" / f"{split.name}.{REWRITTEN}.{made_of[:10]}.jsonl"
     if not path.exists():
         frame = reasoning(topics)[["qid", "query", "query_0"]]
-        if (frame["query"] == frame["query_0"]).all():
+        is_left = frame["query"] == frame["query_0"]
+        if is_left.all():
             raise ValueError(
                 f"{llm.model} rewrote none of {len(frame)} queries of {split.name}: see the warnings above"
             )
         frame = frame[["qid", "query"]]
+        if is_left.any():  # not kept as finished: the next run asks for these again, and for nothing else
+            return frame
         with replacing(path) as aside:
             frame.to_json(aside, orient="records", lines=True, force_ascii=False)
     return read_queries(path)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from radar_cli import describe
 from tests.pyterrier_radar.commands.cli import radar
 
 BAD_INPUT = {
@@ -99,3 +100,9 @@ def test_a_full_disk_is_said_in_one_line(index: Path, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "File too large" in done.stderr.rstrip().splitlines()[-1]
     assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_what_an_error_has_been_noted_with_is_said() -> None:
+    error = ConnectionError("no server answers: start one")
+    error.add_note("3 of 9 were answered; they are kept in answers.sqlite")
+    assert describe(error).endswith("start one. 3 of 9 were answered; they are kept in answers.sqlite")

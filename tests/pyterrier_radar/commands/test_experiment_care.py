@@ -2,17 +2,20 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from pyterrier_radar import RadarBiEncoder
-from pyterrier_radar.commands._collection import cache_folder, open_collection
+from pyterrier_radar.commands._collection import cache_folder, load_task, open_collection
+from pyterrier_radar.commands._runs import Ranking, RunFolder
 from pyterrier_radar.commands._systems import Settings, Systems
 from pyterrier_radar.experiments import MS_MARCO, Experiment, LanguageModelServer, Split, run
 from pyterrier_radar.experiments._results import _p
-from radar_llm import GenerationError
+from pyterrier_radar.experiments._runner import open_split, rewritten
+from radar_llm import Completion, GenerationError
 from tests.pyterrier_radar.commands.bright_folder import write_split
 from tests.pyterrier_radar.commands.cli import radar, succeeds, write_jsonl
 from torch_radar.local_tasks import read_choices
@@ -111,43 +114,47 @@ def test_a_beir_folder_without_judgements_is_said_with_the_file_to_add(tmp_path:
 
 
 class _Refusing:
-    """A rater whose server refuses every pair."""
+    """A rater whose server refuses the first pairs."""
 
     model = "refusing"
 
-    def __init__(self) -> None:
+    def __init__(self, refused: int) -> None:
         from radar_llm import Usage
 
         self.usage = Usage()
+        self.refused = refused
 
     def _settings_key(self) -> tuple[str, ...]:
         return (self.model,)
 
     def __call__(self, frame: pd.DataFrame) -> pd.DataFrame:
-        return frame.assign(score=0.0, rating=np.nan, rating_status="missing")
+        is_missing = np.arange(len(frame)) < self.refused
+        rating = np.where(is_missing, np.nan, 5.0)
+        return frame.assign(score=0.0, rating=rating, rating_status=np.where(is_missing, "missing", "rated"))
 
 
 def test_ratings_of_which_there_is_none_are_an_error_and_not_kept(
     data: Path, encoder: RadarBiEncoder, tmp_path: Path
 ) -> None:
-    from pyterrier_radar.commands._collection import load_task
-    from pyterrier_radar.commands._runs import RunFolder
-    from pyterrier_radar.experiments._runner import open_split
-
     collection = open_split(Split("pony", None, ("nDCG@10",)), data)
     task = load_task(collection, variant=None, exclude_self=False)
-    rater: object = _Refusing()
-    bench = Systems(collection, task, encoder, None, Settings(), RunFolder(tmp_path, "x"), ["rated"], rater)  # type: ignore[arg-type]
+
+    def rated(refused: int) -> Ranking:
+        rater: Any = _Refusing(refused)
+        runs = RunFolder(tmp_path, "x")
+        return Systems(collection, task, encoder, None, Settings(), runs, ["rated"], rater).ranking("rated")
+
     with pytest.raises(ValueError, match="refusing rated none of 5 pairs"):
-        bench.ranking("rated")
-    assert not list(tmp_path.glob("x.rating.*"))
+        rated(5)
+    assert rated(2).facts["missing"] == 2
+    assert not list(tmp_path.glob("x.rat*")), "the next run would not ask again for what is missing"
+    assert rated(0).facts["missing"] == 0 and rated(5).reused
 
 
 def test_queries_of_which_none_was_rewritten_are_an_error_and_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pyterrier_radar._reasoning import ReasoningQuery
-    from pyterrier_radar.experiments._runner import rewritten
 
     monkeypatch.setattr(ReasoningQuery, "_answers", lambda _, queries: [GenerationError("too long") for _ in queries])
     topics = pd.DataFrame({"qid": ["q1"], "query": ["why?"]}, dtype="str")
@@ -155,6 +162,11 @@ def test_queries_of_which_none_was_rewritten_are_an_error_and_not_kept(
     with pytest.raises(ValueError, match="m rewrote none of 1 queries of pony"):
         rewritten(topics, Split("pony", None, ("nDCG@10",)), server, tmp_path)
     assert not list(tmp_path.glob("queries/*"))
+    answers = [GenerationError("too long"), Completion("think", "stop", 1, 1, None, "key", False)]
+    monkeypatch.setattr(ReasoningQuery, "_answers", lambda *_: answers)
+    topics = pd.DataFrame({"qid": ["q1", "q2"], "query": ["why?", "how?"]}, dtype="str")
+    assert rewritten(topics, Split("pony", None, ("nDCG@10",)), server, tmp_path)["query"][0] == "why?"
+    assert not list(tmp_path.glob("queries/*")), "the next run would not ask again for what is missing"
 
 
 def test_the_randomisation_test_of_many_queries_needs_little_memory() -> None:
