@@ -8,6 +8,7 @@ import pandas as pd
 import pyterrier as pt
 
 from pyterrier_radar._equality import EqualBySettings
+from pyterrier_radar._frames import document_of
 
 EXCLUDED_LABEL = -100
 """ir_datasets marks the excluded documents of BRIGHT with this relevance label."""
@@ -17,7 +18,8 @@ class ExcludeDocuments(EqualBySettings, pt.Transformer):
     """Removes excluded documents from rankings and numbers the ranks anew.
 
     BRIGHT excludes documents per query: they must be gone before the ranking is cut and measured, not merely
-    judged irrelevant. Put this before any ``% k``; it lets no cutoff through to the stages before it.
+    judged irrelevant. With a document go its windows (:class:`SlidingWindows`). Put this before any ``% k``; it
+    lets no cutoff through to the stages before it.
 
     ::
 
@@ -67,7 +69,8 @@ class ExcludeDocuments(EqualBySettings, pt.Transformer):
         return {"label": "Exclude", "settings": {"excluded": count, "self_retrieval": self.self_retrieval}}
 
     def _excludes(self, qid: str, docno: str) -> bool:
-        return docno in self.excluded.get(qid, ()) or (self.self_retrieval and docno == qid)
+        names = {docno, document_of(docno)}
+        return not names.isdisjoint(self.excluded.get(qid, ())) or (self.self_retrieval and qid in names)
 
     def __repr__(self) -> str:
         return f"ExcludeDocuments({len(self.excluded)} queries, self_retrieval={self.self_retrieval})"

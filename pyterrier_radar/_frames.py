@@ -1,5 +1,6 @@
 """What the transformers read from frames: texts and vectors, checked, each problem named by its record; and ranks."""
 
+import re
 from collections.abc import Hashable, Iterable
 from typing import Literal, TypeVar
 
@@ -7,8 +8,16 @@ import numpy as np
 import pandas as pd
 import pyterrier as pt
 
+_WINDOW = re.compile(r"(.*)%p\d+-\d+", re.DOTALL)
+
 Item = TypeVar("Item", bound=Hashable)
 Id = Literal["qid", "docno"]
+
+
+def document_of(docno: str) -> str:
+    """The docno of the document that a window of :class:`SlidingWindows` is cut from; any other docno as it is."""
+    window = _WINDOW.fullmatch(docno)
+    return window[1] if window else docno
 
 
 def distinct(items: Iterable[Item]) -> tuple[list[Item], np.ndarray]:

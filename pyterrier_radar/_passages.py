@@ -1,6 +1,5 @@
 """Long documents as windows of a model's own tokens, and rankings of windows as rankings of documents."""
 
-import re
 from collections.abc import Callable, Hashable
 from itertools import accumulate
 from pathlib import Path
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from pyterrier_radar._reranker import RadarReranker
 
 _LEAST_ROOM = 8  # tokens: any character has fewer
-_WINDOW = re.compile(r"(.*)%p\d+-\d+", re.DOTALL)
 
 Model = Union[str, Path, Checkpoint, Encoder, Reranker, "RadarBiEncoder", "RadarReranker", None]
 
@@ -151,7 +149,7 @@ class MaxPassage(EqualBySettings, pt.Transformer):
         """Keeps the best row of each document, sorted by query and rank."""
         pt.validate.result_frame(inp, extra_columns=["score"], context=self)
         ranked = _frames.by_rank(inp)
-        docnos = pd.Series([_document(docno) for docno in ranked["docno"]], dtype="str")
+        docnos = pd.Series([_frames.document_of(docno) for docno in ranked["docno"]], dtype="str")
         best = ranked.assign(passage=ranked["docno"], docno=docnos).drop_duplicates(["qid", "docno"])
         return _frames.by_rank(best)
 
@@ -192,12 +190,6 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     window = text[start:end]
     end -= len(window) - len(window.rstrip())
     return min(end, start + len(window) - len(window.lstrip())), end
-
-
-def _document(docno: str) -> str:
-    """The docno of a window's document; any other docno as it is."""
-    window = _WINDOW.fullmatch(docno)
-    return window[1] if window else docno
 
 
 def _closing(reader: Encoder | Reranker) -> tuple[str, bool]:

@@ -130,7 +130,9 @@ class RadarRetriever(EqualBySettings, pt.Transformer):
                     docno=store.docnos(found), score=hits.scores[query, rank].astype("float64"), rank=rank
                 )
             )
-        return pd.concat(results, ignore_index=True)
+        found = pd.concat(results, ignore_index=True)
+        # Windows of excluded documents have docnos of their own, which the search doesn't know.
+        return self.exclude(found) if self.exclude.excluded or self.exclude.self_retrieval else found
 
     def _score(self, inp: pd.DataFrame, queries: list[np.ndarray], store: VectorStore) -> pd.DataFrame:
         rows = store.rows(inp["docno"].tolist())

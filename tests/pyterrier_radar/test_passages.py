@@ -135,8 +135,14 @@ def test_an_index_of_windows_ranks_documents_by_their_best_window(tiny_qwen2, tm
     assert list(out["docno"]) == list(best["parent"]) and len(out) == 4
     assert list(out["passage"]) == list(best["docno"])
     np.testing.assert_allclose(out["score"], best["score"], atol=1e-5)
-    excluding = (index.retriever() >> MaxPassage() >> ExcludeDocuments({"1": ["d1", "d2"]})).search("finite group")
-    assert set(excluding["docno"]) == {"d0", "d3"} and sorted(excluding["rank"]) == [0, 1]
+    exclude = ExcludeDocuments({"1": ["d1", "d2"]})
+    for excluding in (
+        index.retriever() >> MaxPassage() >> exclude,
+        index.retriever() >> exclude >> MaxPassage(),
+        index.retriever(exclude=exclude) >> MaxPassage(),
+    ):
+        out = excluding.search("finite group")
+        assert set(out["docno"]) == {"d0", "d3"} and sorted(out["rank"]) == [0, 1]
 
 
 def test_results_are_cut_reranked_and_put_together_again(tiny_qwen2_reranker):
