@@ -147,7 +147,10 @@ def test_a_broken_record_is_named(tmp_path: Path, documents: list, examples: lis
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("examples.jsonl", b'{"id": "\xff"}\n'), ("examples.jsonl.gz", gzip.compress(b'{"id": "q1"}\n' * 99)[:20])],
+    [
+        ("examples.jsonl", b'{"id": "\xff"}\n'),
+        ("examples.jsonl.gz", gzip.compress(b'{"id": "q1"}\n' * 99, mtime=0)[:20]),
+    ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / "documents.jsonl").write_text(json.dumps({"id": "d1", "content": "a theorem"}) + "\n")

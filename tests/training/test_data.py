@@ -254,7 +254,7 @@ def test_a_bad_example_is_named_by_file_and_line(tmp_path: Path, bad: object, me
     assert not list((tmp_path / "cache").iterdir())
 
 
-@pytest.mark.parametrize("content", [b"", b"\n \n", gzip.compress(b"")])
+@pytest.mark.parametrize("content", [b"", b"\n \n", gzip.compress(b"", mtime=0)])
 def test_a_file_without_an_example_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "set.jsonl"
     path.write_bytes(content)
