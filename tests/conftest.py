@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -29,3 +31,11 @@ def tiny_qwen2_reranker(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = save_qwen_reranker(tmp_path_factory.mktemp("tiny-reranker"))
     save_radar_json(folder, Checkpoint(str(folder), "reranker", RECOVERED_PAIR, "last_token", max_tokens=4096))
     return folder
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Has SIGINT raise KeyboardInterrupt; a process that was started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -53,7 +53,7 @@ def test_no_more_is_under_way_than_allowed():
         assert server.tally.most_running == 3
 
 
-def test_an_interrupt_cancels_what_is_under_way_and_keeps_what_was_answered(tmp_path):
+def test_an_interrupt_cancels_what_is_under_way_and_keeps_what_was_answered(tmp_path, interruptible):
     assert threading.current_thread() is threading.main_thread()
     with served(load=solver.Load(slots=4, first_token_seconds=0.1)) as server:
 

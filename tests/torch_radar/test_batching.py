@@ -163,7 +163,7 @@ def test_freed_activations_are_not_faulted_in_again() -> None:
     assert faults("keep_freed_memory()") < faults("") / 10
 
 
-def test_an_interrupt_ends_the_work_of_all_threads() -> None:
+def test_an_interrupt_ends_the_work_of_all_threads(interruptible: None) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     begun: list[int] = []
