@@ -113,6 +113,9 @@ def _radar(arguments: argparse.Namespace, folder: str) -> Any:
     import torch
 
     from mteb_radar import RadarSearch
+    from torch_radar.batching import keep_freed_memory
+
+    keep_freed_memory()  # as loading a model does, which encodes the queries before any search
 
     class Given(RadarSearch):
         """Our search over vectors that are there already."""
