@@ -4,7 +4,7 @@ from typing import Literal
 
 import pandas as pd
 
-from pyterrier_radar._interpolate import interpolate
+from pyterrier_radar._interpolate import interpolate, normalised
 
 RetrievalScores = Literal["raw", "zscore", "minmax"]
 
@@ -44,14 +44,12 @@ def fuse_ratings(
 
 
 def _normalised(frame: pd.DataFrame, scores: RetrievalScores) -> pd.DataFrame:
-    groups = frame.groupby("qid", sort=False)["score"]
-    low, high = groups.transform("min"), groups.transform("max")
     if scores == "raw":
         return frame
-    if scores == "minmax":
-        scaled = (frame["score"] - low) / (high - low)
-    elif scores == "zscore":
-        scaled = (frame["score"] - groups.transform("mean")) / groups.transform("std", ddof=0)
-    else:
+    if scores == "zscore":
+        return frame.assign(score=normalised(frame, "zscore"))
+    if scores != "minmax":
         raise ValueError(f"retrieval scores are fused as raw, zscore or minmax, not {scores!r}")
-    return frame.assign(score=scaled.where(high > low, 0.0))
+    groups = frame.groupby("qid", sort=False)["score"]
+    low, high = groups.transform("min"), groups.transform("max")
+    return frame.assign(score=((frame["score"] - low) / (high - low)).where(high > low, 0.0))

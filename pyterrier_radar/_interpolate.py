@@ -122,8 +122,8 @@ def interpolate(
         return second
     return summed(
         [
-            first.assign(score=alpha * _normalised(first, normalise)),
-            second.assign(score=(1 - alpha) * _normalised(second, normalise)),
+            first.assign(score=alpha * normalised(first, normalise)),
+            second.assign(score=(1 - alpha) * normalised(second, normalise)),
         ]
     )
 
@@ -169,7 +169,7 @@ def in_order(frame: pd.DataFrame, side: str) -> pd.DataFrame:
     return _frames.by_rank(frame)
 
 
-def _normalised(frame: pd.DataFrame, normalise: Normalisation) -> pd.Series:
+def normalised(frame: pd.DataFrame, normalise: Normalisation) -> pd.Series:
     if normalise is None:
         return frame["score"]
     groups = frame.groupby("qid", sort=False)["score"]

@@ -9,12 +9,22 @@ from dataclasses import fields
 from functools import cache as cached
 from importlib import resources
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import pyterrier as pt
 
 try:
-    from radar_llm import CallCache, Completion, GenerationError, Generator, Request, ServerError, Template, Usage
+    from radar_llm import (
+        CallCache,
+        CheckedLate,
+        Completion,
+        GenerationError,
+        Generator,
+        Request,
+        ServerError,
+        Template,
+        Usage,
+    )
 except ModuleNotFoundError as error:
     raise ImportError(
         f"{error.name} is missing, which talks to language models: pip install 'pyterrier-radar[llm]'"
@@ -33,6 +43,25 @@ def prompt(name: str) -> Template:
     """The prompt file of that name, from ``pyterrier_radar/prompts``."""
     file = resources.files("pyterrier_radar") / "prompts" / f"{name}.txt"
     return Template.of(name, file.read_text(encoding="utf-8"))
+
+
+class Stage(Protocol):
+    """A transformer that asks a language model; the first part of its key is where and which."""
+
+    model: str
+
+    def _settings_key(self) -> Any: ...
+
+
+def decides_answers(stage: Stage) -> str:
+    """Everything of a stage that changes its answers: not where the model is asked."""
+    return repr((stage.model, *stage._settings_key()[1:]))
+
+
+def spent(usage: Usage) -> dict[str, int]:
+    """What is reported of a usage: calls, and the tokens paid for."""
+    names = ("calls", "cached", "prompt_tokens", "generated_tokens")
+    return {name: getattr(usage, name) for name in names}
 
 
 class LanguageModel:
@@ -115,7 +144,8 @@ class LanguageModel:
                 try:
                     in_own_loop(work, lambda: bar.update(len(answers) - bar.n))
                 except ServerError as error:
-                    error.add_note(f"{len(answers)} of {len(asked)} were answered; {_keeping(cache)}")
+                    answered = generator.usage.calls + generator.usage.cached
+                    error.add_note(f"{answered} of {len(asked)} were answered; {_keeping(cache)}")
                     raise
                 finally:
                     self._count(generator.usage)
@@ -153,14 +183,13 @@ async def _ask_all(
         for place in places:
             item = asked[place]
             try:
-                answers[place] = await generator.complete(request(item), route=route(item))
+                answers[place] = await checked.complete(request(item), route=route(item))
             except GenerationError as error:
                 answers[place] = error
             await asyncio.sleep(0)  # where all is cached nothing else would let a cancellation in
 
     async with generator:
-        if not all(generator.knows(request(item)) for item in asked):
-            await generator.check()
+        checked = CheckedLate(generator)
         tasks = [asyncio.create_task(work()) for _ in range(min(workers, len(asked)))]
         try:
             await asyncio.gather(*tasks)

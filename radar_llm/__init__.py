@@ -7,11 +7,13 @@
 
 from radar_llm.cache import CallCache
 from radar_llm.calls import Completion, GenerationError, Request, ServerError, Usage
+from radar_llm.checked import CheckedLate
 from radar_llm.generator import Generator
 from radar_llm.prompts import Prompt, Sampling, Template
 
 __all__ = [
     "CallCache",
+    "CheckedLate",
     "Completion",
     "GenerationError",
     "Generator",

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm.auto import tqdm
 
-from radar_llm.calls import Completion, Request
+from radar_llm import CheckedLate
 from synthesis.run import (
     THEOREMS_FOLDER,
     finish,
@@ -23,28 +22,6 @@ from synthesis.run import (
 )
 from synthesis.samples import make_samples
 from synthesis.settings import Settings, SettingsError
-
-if TYPE_CHECKING:
-    from radar_llm import Generator
-
-
-class CheckedLate:
-    """A generator that is checked before the first call that its cache doesn't answer: till then it needs no server.
-
-    Args:
-        generator: The client.
-    """
-
-    def __init__(self, generator: Generator):
-        self._generator = generator
-        self._check: asyncio.Task[None] | None = None
-
-    async def complete(self, request: Request, *, sample: int = 0, route: str = "") -> Completion:
-        """See :meth:`Generator.complete`."""
-        if not self._generator.knows(request, sample):
-            self._check = self._check or asyncio.create_task(self._generator.check())
-            await asyncio.shield(self._check)  # one check for all; who is cancelled takes it from nobody
-        return await self._generator.complete(request, sample=sample, route=route)
 
 
 def make_dataset(

@@ -157,7 +157,7 @@ class _Pending:
         """Takes a batch back that did not fit, and plans anew all that is left."""
         with self._lock:
             longest = int(self._lengths[batch].max())
-            self.max_tokens = max(longest, len(batch) * longest // 2)
+            self.max_tokens = max(longest, min(self.max_tokens, len(batch) * longest // 2))
             rest = np.concatenate([batch, *self._batches])
             self._batches = deque(rest[planned] for planned in plan_batches(self._lengths[rest], self.max_tokens))
 

@@ -1,7 +1,5 @@
 """The BM25s to choose from: PISA's, Lucene's with BRIGHT's analysis and query side, and Terrier's."""
 
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 import pyterrier as pt
 
 from pyterrier_radar.commands._options import Engine
+from radar_bm25.aside import built_aside
 from radar_bm25.index import K1, STEMMER, B, bm25, build_bm25
 
 NAMES: dict[str, str] = {"pisa": "PISA", "lucene": "Lucene", "terrier": "Terrier"}
@@ -51,10 +50,8 @@ def open_bm25(engine: Engine, folder: Path, documents: Iterable[dict[str, str]],
         problem = f"Terrier's Java archives aren't here and can't be fetched from Maven ({error})"
         raise OSError(f"{problem}: fetch them once with a network, or take --bm25 pisa") from error
     if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent)
-        pt.terrier.IterDictIndexer(partial, meta={"docno": _LONGEST_DOCNO}).index(iter(documents))
-        os.rename(partial, folder)
+        with built_aside(folder) as aside:
+            pt.terrier.IterDictIndexer(str(aside), meta={"docno": _LONGEST_DOCNO}).index(iter(documents))
     controls = {"bm25.k_1": str(K1), "bm25.b": str(B)}
     retriever = pt.terrier.Retriever(str(folder), wmodel="BM25", controls=controls, num_results=num_results)
     # Terrier's query parser stops at "/", "{" and "'"

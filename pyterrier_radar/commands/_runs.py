@@ -45,6 +45,8 @@ class RunFolder:
             kept = json.loads(record.read_text("utf-8"))
             if kept["configuration"] != json.loads(json.dumps(configuration)):
                 return None
+            if kept.get("facts", {}).get("missing"):
+                return None  # so that what is missing is asked for again, and nothing else
             return Ranking(read_run(run), float(kept["seconds"]), reused=True, facts=kept.get("facts", {}))
         except (ValueError, KeyError, TypeError, FileNotFoundError):
             return None  # damaged or half removed: the system runs again and its files are replaced

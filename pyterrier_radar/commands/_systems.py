@@ -120,8 +120,7 @@ class Systems:
             if ranking is None:
                 note(f"running {system}")
                 ranking = self._run[system]()
-                if not ranking.facts.get("missing"):  # else the next run asks for what is missing, and for nothing more
-                    self.runs.keep(system, configuration, ranking)
+                self.runs.keep(system, configuration, ranking)
             else:
                 note(f"reusing the finished run of {system}")
             self._finished[system] = ranking
@@ -158,6 +157,8 @@ class Systems:
         return self._rerank_bm25(self.reranker, self.task.questions, needs_texts=True)
 
     def _rating(self) -> Ranking:
+        from pyterrier_radar._llm import spent
+
         retrieval = self.ranking("hybrid")
         best = retrieval.frame[retrieval.frame["rank"] < self.settings.rating_depth]
         candidates = self.collection.with_texts(best.merge(self.task.questions, on="qid"))
@@ -167,14 +168,8 @@ class Systems:
         seconds = time.perf_counter() - start
         if len(rated) and not (rated["rating_status"] == "rated").any():
             raise ValueError(f"{self.rater.model} rated none of {len(rated)} pairs: see the warnings above")
-        usage = self.rater.usage
         facts = {status: int((rated["rating_status"] == status).sum()) for status in ("rated", "unparsable", "missing")}
-        facts |= {
-            "calls": usage.calls,
-            "cached": usage.cached,
-            "prompt_tokens": usage.prompt_tokens,
-            "generated_tokens": usage.generated_tokens,
-        }
+        facts |= spent(self.rater.usage)
         note(f"{self.rater.model}: " + ", ".join(f"{count} {what}" for what, count in facts.items()))
         return Ranking(self._cut(rated), retrieval.seconds + seconds, facts=facts)
 
@@ -248,15 +243,10 @@ class Systems:
             model = self.reranker.reranker
             configuration["reranker"] = model.settings() | {"weights": model.model.weights_digest()}
         if system in (RATING, "rated") and self.rater is not None:
-            configuration["rater"] = _decides_ratings(self.rater)
+            from pyterrier_radar._llm import decides_answers
+
+            configuration["rater"] = decides_answers(self.rater)
             configuration["rating_depth"] = self.settings.rating_depth
         if system == "rated":
             configuration["rating_weight"] = self.settings.rating_weight
         return configuration
-
-
-def _decides_ratings(rater: "RatingReranker") -> str:
-    """Model, prompt and sampling; not where the model is asked, which changes nothing of its answers."""
-    key = rater._settings_key()
-    assert isinstance(key, tuple)
-    return repr((rater.model, *key[1:]))

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -243,48 +243,30 @@ def evaluate(
     # what the collections of an experiment don't leave open
     reading = {"text_field": text_field, "exclude_self": exclude_self or None}
     reading["empty_text"] = None if empty_text == "error" else empty_text
+    shared: dict[str, Any] = {
+        "reranker": rerank,
+        "llm": llm,
+        "output": output or Path(f"radar-{dataset}"),
+        "data": data,
+        "instruction": instruction,
+        "alpha": alpha,
+        "settings": settings,
+        "baseline": baseline,
+        "test": test,
+        "correction": correction,
+        "as_json": json_,
+    }
     if is_answering:
         fixed = {"docs": docs, "queries": queries, "qrels": qrels, "topics_variant": topics_variant}
         _refuse(THEOREMQA_QA.name, **fixed, splits=splits, measures=measures, run=run, index=index, **reading)
-        return evaluate_questions(
-            names,
-            RadarBiEncoder(checkpoint, device=device, dtype=dtype, verbose=True),
-            rerank,
-            llm,
-            output or Path(f"radar-{dataset}"),
-            documents=answer_documents,
-            data=data,
-            instruction=instruction,
-            alpha=alpha,
-            settings=settings,
-            baseline=baseline,
-            test=test,
-            correction=correction,
-            as_json=json_,
-        )
+        encoder = RadarBiEncoder(checkpoint, device=device, dtype=dtype, verbose=True)
+        return evaluate_questions(names, encoder, documents=answer_documents, **shared)
     if dataset in EXPERIMENTS:
         from pyterrier_radar.commands._experiment import evaluate_experiment
 
         _refuse(dataset, docs=docs, qrels=qrels, topics_variant=topics_variant, run=run, index=index, **reading)
-        return evaluate_experiment(
-            dataset,
-            names,
-            RadarBiEncoder(checkpoint, device=device, dtype=dtype, verbose=True),
-            rerank,
-            llm,
-            output or Path(f"radar-{dataset}"),
-            queries=queries,
-            splits=splits,
-            measures=measures,
-            data=data,
-            instruction=instruction,
-            alpha=alpha,
-            settings=settings,
-            baseline=baseline,
-            test=test,
-            correction=correction,
-            as_json=json_,
-        )
+        encoder = RadarBiEncoder(checkpoint, device=device, dtype=dtype, verbose=True)
+        return evaluate_experiment(dataset, names, encoder, queries=queries, splits=splits, measures=measures, **shared)
     if splits or data or output:
         experiments = ", ".join([*EXPERIMENTS, THEOREMQA_QA.name])
         raise ValueError(f"--splits, --data and --output belong to an experiment: {experiments}")

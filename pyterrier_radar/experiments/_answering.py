@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from pyterrier_radar import RadarBiEncoder, RadarReranker
-from pyterrier_radar._answers import STATUSES, AnswerQuestions
+from pyterrier_radar._answers import MISSING, STATUSES, AnswerQuestions
+from pyterrier_radar._llm import decides_answers, spent
 from pyterrier_radar.commands._collection import Collection, Task, digest, open_collection
 from pyterrier_radar.commands._runs import RunFolder
 from pyterrier_radar.commands._systems import Settings, Systems
@@ -137,9 +138,8 @@ def _stage(
     name: str,
 ) -> Stage:
     """The answers from a finished stage that was made of the same, or new ones; what found nothing is asked alone."""
-    key = answering._settings_key()
-    assert isinstance(key, tuple)  # its first part is where the model is asked, which changes nothing of its answers
-    configuration = digest(answering.model, key[1:], list(topics.itertuples(index=False, name=None)), read_from)
+    asked = list(topics.itertuples(index=False, name=None))
+    configuration = digest(decides_answers(answering), asked, read_from)
     path = folder / f"{name}.{configuration[:10]}.json"
     if (kept := _kept(path, configuration)) is not None:
         note(f"reusing the finished answers of {name}")
@@ -150,15 +150,9 @@ def _stage(
     parts = [answering(frame) for frame in (candidates, bare) if len(frame)]
     frame = pd.concat(parts).set_index("qid").loc[topics["qid"]].reset_index()
     seconds = time.perf_counter() - start
-    usage = answering.usage
     facts = {"right": int(frame["is_right"].sum())}
     facts |= {status: int((frame["answer_status"] == status).sum()) for status in STATUSES}
-    facts |= {
-        "calls": usage.calls,
-        "cached": usage.cached,
-        "prompt_tokens": usage.prompt_tokens,
-        "generated_tokens": usage.generated_tokens,
-    }
+    facts |= spent(answering.usage)
     read = candidates.groupby("qid", sort=False)["docno"].agg(list).to_dict()
     columns = ["qid", "answer", "answer_status", "is_right", "solution"]
     answers = [row | {"docnos": read.get(row["qid"], [])} for row in frame[columns].to_dict("records")]
@@ -171,8 +165,8 @@ def _stage(
 def _kept(path: Path, configuration: str) -> Stage | None:
     try:
         content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        if content["configuration"] != configuration:
-            return None
+        if content["configuration"] != configuration or content["facts"][MISSING]:
+            return None  # the next run asks again for what is missing, and for nothing else
         frame = pd.DataFrame(content["answers"])[["qid", "is_right"]]
         return Stage(frame, float(content["seconds"]), reused=True, facts=content["facts"])
     except (ValueError, KeyError, TypeError, FileNotFoundError):

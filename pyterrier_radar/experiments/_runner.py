@@ -153,12 +153,11 @@ def open_split(split: Split, data: Path | None) -> Collection:
 
 def rewritten(topics: pd.DataFrame, split: Split, llm: LanguageModelServer, output: Path) -> pd.DataFrame:
     """Returns the queries rewritten by the language model, from the output folder where that was done before."""
+    from pyterrier_radar._llm import decides_answers
     from pyterrier_radar._reasoning import ReasoningQuery
 
     reasoning = ReasoningQuery(llm.model, url=llm.url, cache=output / ANSWERS, api_key=llm.api_key, verbose=True)
-    key = reasoning._settings_key()
-    assert isinstance(key, tuple)  # its first part is where the model is asked, which changes nothing of its answers
-    made_of = digest(llm.model, key[1:], list(topics.itertuples(index=False, name=None)))
+    made_of = digest(decides_answers(reasoning), list(topics.itertuples(index=False, name=None)))
     path = output / "queries" / f"{split.name}.{REWRITTEN}.{made_of[:10]}.jsonl"
     if not path.exists():
         frame = reasoning(topics)[["qid", "query", "query_0"]]

@@ -237,6 +237,9 @@ def test_questions_without_a_readable_answer_and_excluded_documents(tmp_path: Pa
     assert facts["answered"] + facts["unparsable"] + facts["missing"] == 4
     for line, docnos in zip(lines, needed, strict=True):
         assert docnos[0] not in kept(tmp_path / "out", "bm25")[line["id"]]["docnos"]
+    with served(mind) as server:  # which refuses nothing
+        again = rows(json.loads(succeeds(*arguments(folder, tiny_qwen2, tmp_path / "out", server.url)).stdout))
+        assert again["none"]["answers"]["missing"] == 0 and server.tally.calls.total() > 0
 
 
 def test_theoremqas_own_form_is_read(tmp_path: Path) -> None:
