@@ -22,7 +22,8 @@ from torch_radar.batching import (
     windows,
 )
 from torch_radar.checkpoints import Checkpoint, CheckpointError, resolve
-from torch_radar.loading import LazyModel, LoadedModel
+from torch_radar.loaded import LoadedModel
+from torch_radar.loading import LazyModel
 from torch_radar.templates import TextTemplate, frame_texts, framing, text_template
 
 logger = logging.getLogger(__name__)

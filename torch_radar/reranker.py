@@ -18,7 +18,8 @@ from tqdm.auto import tqdm
 from torch_radar.batching import default_batch_tokens, default_threads, pad_right, run_batches, to_device
 from torch_radar.checkpoints import Checkpoint, CheckpointError, resolve
 from torch_radar.encoder import TextError, require_text
-from torch_radar.loading import LazyModel, LoadedModel
+from torch_radar.loaded import LoadedModel
+from torch_radar.loading import LazyModel
 from torch_radar.templates import PairTemplate, frame_pairs, framing, pair_template
 
 if TYPE_CHECKING:

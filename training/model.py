@@ -11,7 +11,7 @@ from sentence_transformers.base.modules import Module
 from torch import Tensor
 
 from torch_radar.checkpoints import Checkpoint
-from torch_radar.loading import LoadedModel
+from torch_radar.loaded import LoadedModel
 from training.recipe import Lora
 
 _TRAINED = "trained.safetensors"

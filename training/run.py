@@ -18,7 +18,8 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from torch_radar.checkpoints import RADAR_JSON, Checkpoint, save_radar_json
 from torch_radar.files import replacing
-from torch_radar.loading import LoadedModel, choose_device, choose_dtype, load
+from torch_radar.loaded import LoadedModel
+from torch_radar.loading import choose_device, choose_dtype, load
 from torch_radar.templates import PAIR_TEMPLATES, TEXT_TEMPLATES, PairTemplate, framing, token_ids
 from training.collator import RerankerCollator, RetrieverCollator
 from training.data import DataError, Documents, TrainingSet, concatenate, read_examples, read_tevatron

@@ -88,10 +88,10 @@ class Results:
 
     def rows(self) -> Iterator[tuple[str, str, dict[str, Cell]]]:
         """Yields (system, queries, cells by split name), queries outermost."""
-        kinds = dict.fromkeys((cell.queries, cell.system) for cell in self.cells)
-        for queries, system in sorted(kinds, key=lambda kind: list(dict.fromkeys(q for q, _ in kinds)).index(kind[0])):
-            mine = [cell for cell in self.cells if (cell.queries, cell.system) == (queries, system)]
-            yield system, queries, {cell.split.name: cell for cell in mine}
+        for queries in dict.fromkeys(cell.queries for cell in self.cells):
+            alike = [cell for cell in self.cells if cell.queries == queries]
+            for system in dict.fromkeys(cell.system for cell in alike):
+                yield system, queries, {cell.split.name: cell for cell in alike if cell.system == system}
 
     def per_query(self) -> pd.DataFrame:
         """Every value: ``split``, ``queries``, ``system``, ``qid``, ``measure``, ``value``."""

@@ -17,7 +17,7 @@ from transformers import AutoModel, AutoTokenizer
 from tests.models import EOS, save_qwen_retriever
 from torch_radar.checkpoints import SMALL_DEFAULT, Checkpoint, CheckpointError
 from torch_radar.encoder import Encoder, TextError
-from torch_radar.loading import LoadedModel
+from torch_radar.loaded import LoadedModel
 from torch_radar.templates import QUERY_DOCUMENT
 
 WORDS = ["theorem", "ferry", "$x^2$", "group", "of", "the", "é", "定理", "12", "\n", "max"]

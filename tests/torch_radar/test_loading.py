@@ -13,7 +13,8 @@ from transformers import AutoModel, Qwen2ForCausalLM, Qwen2ForSequenceClassifica
 from tests.models import qwen_config, qwen_tokenizer, save_qwen_retriever
 from torch_radar.checkpoints import MINILM, Checkpoint, CheckpointError
 from torch_radar.encoder import Encoder
-from torch_radar.loading import LazyModel, LoadedModel, choose_device, choose_dtype, weights_digest
+from torch_radar.loaded import LoadedModel
+from torch_radar.loading import LazyModel, choose_device, choose_dtype, weights_digest
 from torch_radar.reranker import Reranker
 from torch_radar.templates import QUERY_DOCUMENT, RECOVERED_PAIR
 

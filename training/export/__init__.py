@@ -28,7 +28,8 @@ from torch_radar.checkpoints import (
     load_radar_json,
     save_radar_json,
 )
-from torch_radar.loading import LoadedModel, choose_device, load
+from torch_radar.loaded import LoadedModel
+from torch_radar.loading import choose_device, load
 from torch_radar.templates import TextTemplate, framing, token_ids
 from training.export.agreement import TEXTS, ExportError, check_agreement, check_rounding, radar_outputs
 from training.export.card import Results, model_card

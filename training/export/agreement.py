@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 
 from torch_radar.checkpoints import Checkpoint
 from torch_radar.encoder import Encoder
-from torch_radar.loading import LoadedModel
+from torch_radar.loaded import LoadedModel
 from torch_radar.reranker import Reranker
 from torch_radar.templates import PairTemplate, TextTemplate
 
