@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mteb.models.search_wrappers import SearchEncoderWrapper
 
 from mteb_radar import RadarEncoder, RadarSearch, devices, local_task
@@ -83,6 +85,28 @@ def test_the_complement_of_a_long_list_is_excluded_and_a_short_list_is_kept_to()
     exclude, candidates = masks(["q", "r", "s"], docnos, {"q": ["a", "b", "c", "e"], "r": ["d"], "s": docnos})
     assert exclude == [["d"], None, []]
     assert candidates == [None, ["d"], None]
+
+
+@given(
+    count=st.integers(1, 700),
+    left_out=st.sets(st.integers(0, 699), max_size=40),
+    order=st.sampled_from(["as they come", "backwards", "one twice", "one stranger at the end"]),
+)
+def test_masks_leave_what_the_list_leaves_whatever_its_order(count: int, left_out: set[int], order: str) -> None:
+    docnos = [f"d{place:03}" for place in range(count)]
+    allowed = [docno for place, docno in enumerate(docnos) if place not in left_out]
+    if order == "backwards":
+        allowed.reverse()
+    elif order == "one twice" and allowed:
+        allowed.append(allowed[0])
+    elif order == "one stranger at the end":
+        with pytest.raises(ValueError, match="may get document 'z'"):
+            masks(["q"], docnos, {"q": [*allowed, "z"]})
+        return
+    (exclude,), (candidates,) = masks(["q"], docnos, {"q": allowed})
+    remaining = set(docnos) if candidates is None else set(candidates)
+    assert remaining - set(exclude or ()) == set(allowed)
+    assert (exclude is None) != (candidates is None)
 
 
 def test_a_candidate_that_the_corpus_lacks_is_named() -> None:
