@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Mapping
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import pytest
 from torch_radar.encoder import Encoder
 from training.data import Documents, read_examples
 from training.mini.data import BODY, KINDS, build, held_out, read_dev, read_evaluation_texts
-from training.mini.measure import held_out_sets
+from training.mini.__main__ import make
+from training.mini.measure import HeldOut, held_out_sets
 from training.mini.plain import train_plain
 from training.recipe import Recipe
 
@@ -94,3 +96,32 @@ def test_the_plain_recipe_trains_on_the_given_pairs_and_is_measured(sources: tup
     stacks, _ = held_out_sets(data)
     figures = [stacks.measured(run) for run in (stacks.bm25(), stacks.dense(Encoder(plain)))]
     assert all(figure.keys() == {"nDCG@10", "R@100"} and figure["R@100"] == 1 for figure in figures)
+
+
+def test_one_command_goes_from_the_corpora_to_figures(sources: tuple[Path, Path], tmp_path: Path) -> None:
+    small = ["max_steps=2", "batch_queries=4", "max_pair_tokens=128", "lora.rank=2"]
+    stacks, planetmath = sources
+    settings = {"seeds": 2, "plain": True, "sample": 2, "set_": small}
+    command = partial(make, stacks=stacks, planetmath=planetmath, output=tmp_path / "made", **settings)
+    command(debug=True)
+    report = json.loads((tmp_path / "made" / "results.json").read_text())
+    systems = ["BM25", "base", "seed 1", "seed 2", "radar-mini", "plain, seed 1", "plain, seed 2"]
+    for name in ("stacks", "problems"):
+        assert [*report["results"][name]] == [*systems, "BM25 % 100 >> reranker"]
+        assert all(0 <= figures["nDCG@10"] <= 1 for figures in report["results"][name].values())
+    trained = (tmp_path / "made" / "reranker" / "adapter_model.safetensors").stat()
+    command(debug=True)  # nothing is trained twice
+    assert json.loads((tmp_path / "made" / "results.json").read_text()) == report
+    assert (tmp_path / "made" / "reranker-run" / "radar.json").stat().st_mtime < trained.st_mtime
+
+
+def test_a_sample_keeps_what_is_relevant_and_is_always_the_same() -> None:
+    documents = {f"d{i}": f"text {i}" for i in range(50)}
+    qrels = {f"q{i}": {f"d{i}": 1, f"d{i + 1}": 1} for i in range(10)}
+    whole = HeldOut("set", documents, {qid: "query" for qid in qrels}, qrels)
+    part = whole.sample(4, 5)
+    assert len(part.queries) == 4 and part.queries.keys() == part.qrels.keys()
+    assert {docno for judged in part.qrels.values() for docno in judged} <= part.documents.keys()
+    assert len(part.documents) <= 13
+    assert part == whole.sample(4, 5)
+    assert whole.sample(99, 99) == HeldOut("set", documents, part.queries | whole.queries, qrels)

@@ -26,7 +26,7 @@ from training.data import DataError, Documents, Example, Negative, TrainingSet, 
 from training.negatives import mine, read_counts
 from training.negatives.guards import GUARDS
 from training.negatives.journal import JournalError, journal
-from training.negatives.miners import BM25Miner, EncoderMiner, Ranking, ScoringMiner
+from training.negatives.miners import BM25Miner, EncoderMiner, RandomMiner, Ranking, ScoringMiner
 
 WORDS = "group ring field compact bounded sequence limit prime ideal finite cover metric kernel graph vertex".split()
 
@@ -122,6 +122,26 @@ def test_bm25_at_any_depth_is_the_head_of_its_whole_ranking() -> None:
     (whole,) = miner.rank(["compact metric prime"], 1000)
     assert all(miner.rank(["compact metric prime"], depth)[0] == whole[:depth] for depth in range(1, 45))
     assert (miner.settings()["k1"], miner.settings()["b"]) == (0.9, 0.4)
+
+
+def test_random_documents_are_each_querys_own_and_always_the_same() -> None:
+    documents = Documents.from_texts(TEXTS)
+    queries = ["a", "b", "é"]
+    rankings = RandomMiner(documents, 10).rank(queries, 100)
+    assert rankings == [RandomMiner(documents, 10).rank([query], 100)[0] for query in queries]
+    assert [len({docno for docno, _ in ranking}) for ranking in rankings] == [10, 10, 10]
+    assert len({docno for ranking in rankings for docno, _ in ranking}) > 10
+    assert RandomMiner(documents, 10, seed=1).rank(queries, 100) != rankings
+    assert [len(RandomMiner(documents, 99).rank(["a"], depth)[0]) for depth in (3, 1000)] == [3, len(TEXTS)]
+
+
+def test_bm25_fills_up_what_random_negatives_leave(tmp_path: Path) -> None:
+    examples = training_set(tmp_path, [Example("q", TEXTS["d3#0"], "statement", "d3#0", (), (), {})])
+    miners = [BM25Miner(examples.documents), RandomMiner(examples.documents, 3)]
+    (mined,) = read_examples(mine(examples, miners, 12, tmp_path / "mined.jsonl"), examples.documents, cache=tmp_path)
+    origins = [negative.origin.partition("-")[0] for negative in mined.negatives]
+    assert origins.count("random") <= 3 < origins.count("bm25")
+    assert len(origins) == 12
 
 
 def test_an_encoder_finds_what_is_meant(tmp_path: Path) -> None:

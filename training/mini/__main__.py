@@ -12,19 +12,23 @@ import typer
 from radar_cli import Debug, framed
 from torch_radar.checkpoints import MINILM, SMALL_DEFAULT
 from torch_radar.encoder import Encoder
+from torch_radar.reranker import Reranker
 from training.averaging import average_adapters
-from training.data import Documents, read_examples
+from training.data import Documents, read_examples, write_examples
 from training.mini.data import KINDS, build, read_evaluation_texts
-from training.mini.measure import HeldOut, held_out_sets
+from training.mini.measure import DEPTH, HeldOut, held_out_sets
 from training.mini.plain import train_plain
-from training.negatives import BM25Miner, mine
+from training.negatives import BM25Miner, Miner, RandomMiner, mine
 from training.plan import plan_rows
 from training.recipe import Recipe
 from training.run import read_data, train
 
-# Whole, lexical search loses 9 % of nDCG@10, and half 2 %: torch_radar/packaged/radar-mini/README.md.
-STRENGTH = 0.5
 _NEGATIVES, _DEPTH = 6, 60
+_PAIRED, _EASY = 48, 12
+_OTHERS = 6
+"""Documents of a sample for each of its queries, beside the relevant ones."""
+_QUERY_CHARACTERS = 400
+"""A longer query would leave no room for a document in the reranker's pairs."""
 
 
 @framed
@@ -34,40 +38,79 @@ def make(
     output: Annotated[Path, typer.Option(help="Working folder.")] = Path("radar-mini"),
     exclude: Annotated[list[Path], typer.Option(help="Evaluation queries not to train on.")] = [],  # noqa: B006
     measure_on: Annotated[list[Path], typer.Option(help="Further test collections: corpus, topics, qrels.")] = [],  # noqa: B006
-    seeds: Annotated[int, typer.Option(min=1, help="Runs that are averaged.")] = 1,
-    strength: Annotated[float, typer.Option(help="Share of what was learnt that is kept.")] = STRENGTH,
-    plain: Annotated[bool, typer.Option(help="Train the plain library recipe too, once, to compare with.")] = False,
-    set_: Annotated[list[str], typer.Option("--set", help="key=value, over the recipe.")] = [],  # noqa: B006
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of the retriever that are averaged.")] = 3,
+    strength: Annotated[float, typer.Option(help="Share of what was learnt that is kept.")] = 1.0,
+    reranker: Annotated[bool, typer.Option(help="Train the reranker too.")] = True,
+    plain: Annotated[bool, typer.Option(help="Train the plain library recipe too, to compare with.")] = False,
+    sample: Annotated[int | None, typer.Option(min=1, help="Measure on this many queries of each collection.")] = None,
+    set_: Annotated[list[str], typer.Option("--set", help="key=value, over both recipes.")] = [],  # noqa: B006
     debug: Debug = False,
 ) -> str:
-    """Build the data, mine negatives, train one run a seed, average them, and measure on what was held out."""
+    """Build the data, mine negatives, train retriever and reranker, and measure them on what was held out.
+
+    The retriever is the average of one run a seed.
+    """
     data, cache = output / "data", output / "cache"
     counts = build(stacks, planetmath, data, evaluation_texts=read_evaluation_texts(exclude))
     overrides = [*_mined(data, cache), *set_]
     recipes = [Recipe.load("radar-mini", overrides=[*overrides, f"seed={seed}"]) for seed in range(1, seeds + 1)]
     runs = [train(recipe, output / f"seed-{recipe.seed}") for recipe in recipes]
-    radar_mini = average_adapters(runs, output / "retriever", strength=strength, dtype=torch.float16)
+    averaged = average_adapters(runs, output / "retriever", strength=strength, dtype=torch.float16)
     systems = {"base": MINILM.name} | {
         f"seed {recipe.seed}": str(run) for recipe, run in zip(recipes, runs, strict=True)
     }
-    systems["radar-mini"] = str(radar_mini)
+    systems[SMALL_DEFAULT.name] = str(averaged)
     if plain:
-        systems["plain"] = str(_plain(recipes[0], cache, output / "plain"))
-    results = {held_out.name: _measured(held_out, systems) for held_out in held_out_sets(data, tuple(measure_on))}
+        systems |= {
+            f"plain, seed {recipe.seed}": str(_plain(recipe, cache, output / f"plain-{recipe.seed}"))
+            for recipe in recipes
+        }
+    trained = None
+    if reranker:
+        recipe = Recipe.load("radar-mini-reranker", overrides=[*_paired(data, cache), *set_])
+        run = train(recipe, output / "reranker-run")
+        trained = Reranker(average_adapters([run], output / "reranker", dtype=torch.float16), progress=True)
+    results = {}
+    for held_out in held_out_sets(data, tuple(measure_on)):
+        part = held_out if sample is None else held_out.sample(sample, _OTHERS * sample)
+        results[part.name] = _measured(part, systems, trained)
     report = json.dumps({"examples": counts, "results": results}, indent=2)
     (output / "results.json").write_text(report + "\n", encoding="utf-8")
     return report
 
 
 def _mined(data: Path, cache: Path) -> list[str]:
-    """Mines negatives for every kind of example, and returns the recipe's keys that name them."""
+    """Mines the retriever's negatives for every kind of example, and returns the recipe's keys that name them."""
     documents = Documents.from_files([data / "documents.jsonl"], cache)
-    overrides = []
-    for number, kind in enumerate(KINDS):
+    mined = {}
+    for kind in KINDS:
         examples = read_examples(data / f"examples-{kind}.jsonl", documents, cache=cache)
-        mined = mine(examples, [BM25Miner(documents)], _NEGATIVES, data / f"mined-{kind}.jsonl", depth=_DEPTH)
-        overrides += [f"data.{number}.path={mined}", f"data.{number}.documents=[{data / 'documents.jsonl'}]"]
-    return overrides
+        mined[kind] = mine(examples, [BM25Miner(documents)], _NEGATIVES, data / f"mined-{kind}.jsonl", depth=_DEPTH)
+    return _sources(data, mined)
+
+
+def _paired(data: Path, cache: Path) -> list[str]:
+    """Mines the reranker's negatives: what BM25 ranks, which is what it will be given, and some of any kind."""
+    documents = Documents.from_files([data / "documents.jsonl"], cache)
+    miners: list[Miner] = [BM25Miner(documents), RandomMiner(documents, _EASY)]
+    mined = {}
+    for kind in KINDS:
+        examples = read_examples(data / f"examples-{kind}.jsonl", documents, cache=cache)
+        short = data / f"short-{kind}.jsonl"
+        write_examples(short, (example for example in examples if len(example.query) <= _QUERY_CHARACTERS))
+        examples = read_examples(short, documents, cache=cache)
+        mined[kind] = mine(examples, miners, _PAIRED, data / f"pairs-{kind}.jsonl")
+    return _sources(data, mined)
+
+
+def _sources(data: Path, mined: dict[str, Path]) -> list[str]:
+    """A recipe's keys that name mined examples."""
+    documents = data / "documents.jsonl"
+    return [
+        override
+        for number, path in enumerate(mined.values())
+        for override in (f"data.{number}.path={path}", f"data.{number}.documents=[{documents}]")
+    ]
 
 
 def _plain(recipe: Recipe, cache: Path, output: Path) -> Path:
@@ -80,16 +123,21 @@ def _plain(recipe: Recipe, cache: Path, output: Path) -> Path:
         seed=recipe.seed,
         sources=sources if recipe.batch_by_source else None,
     )
+    if recipe.max_steps is not None:
+        rows = rows[: recipe.max_steps * recipe.batch_queries]
     return train_plain(training_set, rows, recipe.batch_queries, recipe.seed, output)
 
 
-def _measured(held_out: HeldOut, systems: dict[str, str]) -> dict[str, dict[str, float]]:
+def _measured(held_out: HeldOut, systems: dict[str, str], reranker: Reranker | None) -> dict[str, dict[str, float]]:
     """The figures of BM25 and of every system, each reading as much of a text as radar-mini does where it is used."""
     limit = SMALL_DEFAULT.max_tokens
-    measured = {"BM25": held_out.measured(held_out.bm25())}
+    bm25 = held_out.bm25()
+    measured = {"BM25": held_out.measured(bm25)}
     for name, checkpoint in systems.items():
         encoder = Encoder(checkpoint, max_query_tokens=limit, max_document_tokens=limit, progress=True)
         measured[name] = held_out.measured(held_out.dense(encoder))
+    if reranker is not None:
+        measured[f"BM25 % {DEPTH} >> reranker"] = held_out.measured(held_out.reranked(reranker, bm25))
     return measured
 
 

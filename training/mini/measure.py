@@ -7,6 +7,7 @@ that holds ``corpus.jsonl.gz`` (docno, text), ``topics.tsv`` and ``qrels.txt``.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,10 @@ from pathlib import Path
 import ir_measures
 
 from torch_radar.encoder import Encoder
+from torch_radar.reranker import Reranker
 from training.data import Documents
 from training.data.records import read_records
-from training.evaluation import Run, measure, read_queries, retrieve
+from training.evaluation import Run, measure, read_queries, rerank, retrieve
 from training.mini.data import read_dev
 from training.negatives import BM25Miner
 
@@ -52,6 +54,23 @@ class HeldOut:
         """An encoder's run; a query that is a document leaves its own ranking."""
         own = {qid: [qid] for qid in self.queries}
         return retrieve(encoder, self.documents, self.queries, excluded=own, depth=DEPTH)
+
+    def reranked(self, reranker: Reranker, run: Run) -> Run:
+        """A run in a reranker's order."""
+        return rerank(reranker, run, self.documents, self.queries)
+
+    def sample(self, queries: int, documents: int) -> HeldOut:
+        """A smaller collection, always the same: some of the queries, their relevant documents, and some others."""
+        rng = random.Random(0)
+        chosen = rng.sample(sorted(self.queries), min(queries, len(self.queries)))
+        others = rng.sample(sorted(self.documents), min(documents, len(self.documents)))
+        kept = {docno for qid in chosen for docno in self.qrels[qid]} | {*others}
+        return HeldOut(
+            self.name,
+            {docno: text for docno, text in self.documents.items() if docno in kept},
+            {qid: self.queries[qid] for qid in chosen},
+            {qid: self.qrels[qid] for qid in chosen},
+        )
 
     def measured(self, run: Run) -> dict[str, float]:
         """The means of :data:`MEASURES`."""

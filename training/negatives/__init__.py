@@ -27,9 +27,9 @@ from training.data.format import stem
 from training.data.records import read_records
 from training.negatives.guards import GUARDS, Guard, Relevance
 from training.negatives.journal import journal, require_same, write_json
-from training.negatives.miners import BM25Miner, EncoderMiner, Miner, Ranking, ScoringMiner, contents
+from training.negatives.miners import BM25Miner, EncoderMiner, Miner, RandomMiner, Ranking, ScoringMiner, contents
 
-__all__ = ["BM25Miner", "EncoderMiner", "Miner", "ScoringMiner", "mine", "read_counts"]
+__all__ = ["BM25Miner", "EncoderMiner", "Miner", "RandomMiner", "ScoringMiner", "mine", "read_counts"]
 
 logger = logging.getLogger(__name__)
 

@@ -179,6 +179,37 @@ class EncoderMiner:
         return store
 
 
+class RandomMiner:
+    """Documents drawn evenly from the corpus, each query's own: easy negatives, which a new head learns from first.
+
+    Args:
+        documents: The corpus.
+        how_many: Documents of each query, at most.
+        seed: Of the draws.
+        name: Stands in origins.
+    """
+
+    def __init__(self, documents: Documents, how_many: int, *, seed: int = 0, name: str = "random"):
+        self.name = name
+        self.how_many, self.seed = how_many, seed
+        self._documents = documents
+
+    def settings(self) -> dict[str, Any]:
+        """See :class:`Miner`."""
+        return {"how_many": self.how_many, "seed": self.seed, "documents": contents(self._documents)}
+
+    def rank(self, queries: Sequence[str], depth: int) -> list[Ranking]:
+        """See :class:`Miner`; every score is 0."""
+        docnos = self._documents.docnos()
+        count = min(self.how_many, depth, len(docnos))
+        rankings = []
+        for query in queries:
+            digest = int.from_bytes(blake2b(query.encode(), digest_size=8).digest(), "big")
+            drawn = np.random.default_rng([self.seed, digest]).choice(len(docnos), count, replace=False)
+            rankings.append([(docnos[int(row)], 0.0) for row in drawn])
+        return rankings
+
+
 def contents(documents: Documents) -> str:
     """Returns 32 hexadecimal digits of all docnos and texts, in order, wherever they are stored."""
     digest = blake2b(digest_size=16)
