@@ -14,8 +14,8 @@ import pytest
 
 from torch_radar.encoder import Encoder
 from training.data import Documents, read_examples
-from training.mini.data import BODY, KINDS, build, held_out, read_dev, read_evaluation_texts
 from training.mini.__main__ import make
+from training.mini.data import BODY, KINDS, build, held_out, read_dev, read_evaluation_texts
 from training.mini.measure import HeldOut, held_out_sets
 from training.mini.plain import train_plain
 from training.recipe import Recipe
