@@ -100,7 +100,8 @@ def read_run(path: str | Path) -> pd.DataFrame:
         OSError: if the file cannot be read.
     """
     _, first_line = next(read_lines(path), (0, ""))
-    by_query = _json_run(path) if first_line.lstrip().startswith("{") else _trec_run(path)
+    is_json = first_line.lstrip().startswith("{") and first_line.split()[1:2] != ["Q0"]  # a qid may begin so too
+    by_query = _json_run(path) if is_json else _trec_run(path)
     rows = [
         (qid, docno, score, rank)
         for qid, ranking in by_query.items()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pyterrier_radar._files import FileFormatError, read_documents, read_queries
@@ -251,6 +251,7 @@ SCORES = st.floats(allow_nan=False, allow_infinity=False)
 
 @in_one_folder
 @given(st.dictionaries(WORDS, st.dictionaries(WORDS, SCORES, min_size=1, max_size=4), min_size=1, max_size=3))
+@example({"{": {"d": 0.0}})
 def test_a_run_comes_back_as_it_was_written(tmp_path: Path, scores: dict[str, dict[str, float]]) -> None:
     rows = [
         {"qid": qid, "docno": docno, "score": score, "rank": rank}

@@ -53,7 +53,7 @@ def test_a_shipped_recipe_loads_by_name(name: str) -> None:
 def test_the_recipes_the_documentation_names_are_those_that_ship() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert {name for name in shipped_recipes() if f"| `{name}` |" in page} == set(shipped_recipes())
-    assert len(shipped_recipes()) == 10
+    assert len(shipped_recipes()) == 11
 
 
 @pytest.mark.parametrize("name", [name for name in shipped_recipes() if name.startswith("paper")])
