@@ -222,7 +222,7 @@ def masks(
 def _passed_over(docnos: Sequence[str], allowed: Sequence[str]) -> list[str] | None:
     """What a list leaves out that goes through the documents in their order, as mteb's do; None if it does not.
 
-    Lists are compared in stretches, which costs a tenth of looking up each document.
+    Lists are compared in stretches, in two thirds of the time that looking up every document takes.
     """
     left_out: list[str] = []
     here = there = 0

@@ -100,8 +100,7 @@ def read_run(path: str | Path) -> pd.DataFrame:
         OSError: if the file cannot be read.
     """
     _, first_line = next(read_lines(path), (0, ""))
-    is_json = first_line.lstrip().startswith("{") and first_line.split()[1:2] != ["Q0"]  # a qid may begin so too
-    by_query = _json_run(path) if is_json else _trec_run(path)
+    by_query = _json_run(path) if _is_json(first_line) else _trec_run(path)
     rows = [
         (qid, docno, score, rank)
         for qid, ranking in by_query.items()
@@ -109,6 +108,11 @@ def read_run(path: str | Path) -> pd.DataFrame:
     ]
     frame = pd.DataFrame(rows, columns=["qid", "docno", "score", "rank"])
     return frame.astype({"qid": str, "docno": str, "score": "float64", "rank": "int64"})
+
+
+def _is_json(line: str) -> bool:
+    """Whether a line begins a JSON object; a qid may begin with a brace too, and TREC's second column follows it."""
+    return line.lstrip().startswith("{") and line.split()[1:2] not in (["Q0"], ["0"])
 
 
 def _trec_run(path: str | Path) -> dict[str, dict[str, float]]:
@@ -206,7 +210,7 @@ def _judgements(path: str | Path) -> Iterator[tuple[int, str, str, int]]:
     """Yields (line, qid, docno, label) from any of the three forms."""
     separator, columns, width = None, {"qid": 0, "docno": 2, "label": 3}, 4
     for index, (line, text) in enumerate(read_lines(path)):
-        if text.lstrip().startswith("{"):
+        if _is_json(text):
             yield from _positives(path, line, text)
             continue
         if index == 0 and text.split()[0].lower() in QID_NAMES:

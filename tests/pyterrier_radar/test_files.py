@@ -244,6 +244,11 @@ def test_exclusions_are_pairs_or_qrels_of_minus_100(write) -> None:
         read_exclusions(write("q1 a b\n"))
 
 
+def test_a_qid_of_judgements_may_begin_with_a_brace(write) -> None:
+    qrels = read_qrels(write('{ 0 d 1\n{"x Q0 e 2\n'))
+    assert qrels.values.tolist() == [["{", "d", 1], ['{"x', "e", 2]]
+
+
 # --- runs --------------------------------------------------------------------------------------------------
 
 SCORES = st.floats(allow_nan=False, allow_infinity=False)

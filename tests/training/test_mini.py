@@ -41,7 +41,9 @@ def sources(tmp_path: Path) -> tuple[Path, Path]:
         stacks / "train.jsonl.gz",
         [{"qid": "algebra-lemma-0", "query": "is it flat", "positives": ["algebra-lemma-0", "algebra-lemma-1", "x"]}],
     )
-    write(stacks / "dev.jsonl.gz", [{"qid": "algebra-lemma-2", "query": "flat?", "positives": ["algebra-lemma-3"]}])
+    write(
+        stacks / "dev.jsonl.gz", [{"qid": "algebra-lemma-2", "query": "flat? " * 300, "positives": ["algebra-lemma-3"]}]
+    )
     docnos = sorted({p["docno"] for p in PROBLEMS})
     write(
         planetmath / "corpus.jsonl.gz",

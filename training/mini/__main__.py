@@ -25,12 +25,15 @@ from training.run import read_data, train
 
 # Whole, lexical search loses 9 % of nDCG@10, and half 2 %: torch_radar/packaged/radar-mini/README.md.
 STRENGTH = 0.5
-_NEGATIVES, _DEPTH = 6, 60
+_DEPTH = 60
+_NEGATIVES = 6
 _PAIRED, _EASY = 48, 12
 _OTHERS = 6
 """Documents of a sample for each of its queries, beside the relevant ones."""
 _QUERY_CHARACTERS = 400
-"""A longer query would leave no room for a document in the reranker's pairs."""
+"""A longer query would leave no room for a document in the pairs that the reranker is trained on."""
+_PAIR_TOKENS = 512
+"""As many as the base has positions."""
 
 
 @framed
@@ -54,7 +57,9 @@ def make(
     """
     data, cache = output / "data", output / "cache"
     counts = build(stacks, planetmath, data, evaluation_texts=read_evaluation_texts(exclude))
-    overrides = [*_mined(data, cache), *set_]
+    documents = Documents.from_files([data / "documents.jsonl"], cache)
+    bm25 = BM25Miner(documents)
+    overrides = [*_mined(data, "examples", "mined", documents, [bm25], _NEGATIVES, cache), *set_]
     recipes = [Recipe.load("radar-mini", overrides=[*overrides, f"seed={seed}"]) for seed in range(1, seeds + 1)]
     runs = [train(recipe, output / f"seed-{recipe.seed}") for recipe in recipes]
     averaged = average_adapters(runs, output / "retriever", strength=strength, dtype=torch.float16)
@@ -69,9 +74,13 @@ def make(
         }
     trained = None
     if reranker:
-        recipe = Recipe.load("radar-mini-reranker", overrides=[*_paired(data, cache), *set_])
-        run = train(recipe, output / "reranker-run")
-        trained = Reranker(average_adapters([run], output / "reranker", dtype=torch.float16), progress=True)
+        _write_short(data, documents, cache)
+        # What BM25 ranks is what it will be given; a few of any kind besides.
+        miners: list[Miner] = [bm25, RandomMiner(documents, _EASY)]
+        overrides = [*_mined(data, "short", "pairs", documents, miners, _PAIRED, cache), *set_]
+        run = train(Recipe.load("radar-mini-reranker", overrides=overrides), output / "reranker-run")
+        adapter = average_adapters([run], output / "reranker", dtype=torch.float16)
+        trained = Reranker(adapter, max_tokens=_PAIR_TOKENS, progress=True)
     results = {}
     for held_out in held_out_sets(data, tuple(measure_on)):
         part = held_out if sample is None else held_out.sample(sample, _OTHERS * sample)
@@ -81,38 +90,24 @@ def make(
     return report
 
 
-def _mined(data: Path, cache: Path) -> list[str]:
-    """Mines the retriever's negatives for every kind of example, and returns the recipe's keys that name them."""
-    documents = Documents.from_files([data / "documents.jsonl"], cache)
-    mined = {}
+def _mined(
+    data: Path, given: str, mined: str, documents: Documents, miners: list[Miner], how_many: int, cache: Path
+) -> list[str]:
+    """Mines negatives for every kind of example, and returns a recipe's keys that name them."""
+    overrides = []
+    for number, kind in enumerate(KINDS):
+        examples = read_examples(data / f"{given}-{kind}.jsonl", documents, cache=cache)
+        path = mine(examples, miners, how_many, data / f"{mined}-{kind}.jsonl", depth=_DEPTH)
+        overrides += [f"data.{number}.path={path}", f"data.{number}.documents=[{data / 'documents.jsonl'}]"]
+    return overrides
+
+
+def _write_short(data: Path, documents: Documents, cache: Path) -> None:
+    """Writes the examples whose query leaves room for a document in a pair."""
     for kind in KINDS:
         examples = read_examples(data / f"examples-{kind}.jsonl", documents, cache=cache)
-        mined[kind] = mine(examples, [BM25Miner(documents)], _NEGATIVES, data / f"mined-{kind}.jsonl", depth=_DEPTH)
-    return _sources(data, mined)
-
-
-def _paired(data: Path, cache: Path) -> list[str]:
-    """Mines the reranker's negatives: what BM25 ranks, which is what it will be given, and some of any kind."""
-    documents = Documents.from_files([data / "documents.jsonl"], cache)
-    miners: list[Miner] = [BM25Miner(documents), RandomMiner(documents, _EASY)]
-    mined = {}
-    for kind in KINDS:
-        examples = read_examples(data / f"examples-{kind}.jsonl", documents, cache=cache)
-        short = data / f"short-{kind}.jsonl"
-        write_examples(short, (example for example in examples if len(example.query) <= _QUERY_CHARACTERS))
-        examples = read_examples(short, documents, cache=cache)
-        mined[kind] = mine(examples, miners, _PAIRED, data / f"pairs-{kind}.jsonl")
-    return _sources(data, mined)
-
-
-def _sources(data: Path, mined: dict[str, Path]) -> list[str]:
-    """A recipe's keys that name mined examples."""
-    documents = data / "documents.jsonl"
-    return [
-        override
-        for number, path in enumerate(mined.values())
-        for override in (f"data.{number}.path={path}", f"data.{number}.documents=[{documents}]")
-    ]
+        short = (example for example in examples if len(example.query) <= _QUERY_CHARACTERS)
+        write_examples(data / f"short-{kind}.jsonl", short)
 
 
 def _plain(recipe: Recipe, cache: Path, output: Path) -> Path:

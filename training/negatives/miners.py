@@ -180,7 +180,7 @@ class EncoderMiner:
 
 
 class RandomMiner:
-    """Documents drawn evenly from the corpus, each query's own: easy negatives, which a new head learns from first.
+    """Documents drawn evenly from the corpus, each query's own: easy negatives.
 
     Args:
         documents: The corpus.
