@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mteb.models.search_wrappers import SearchEncoderWrapper
 
@@ -87,6 +87,7 @@ def test_the_complement_of_a_long_list_is_excluded_and_a_short_list_is_kept_to()
     assert candidates == [None, ["d"], None]
 
 
+@settings(deadline=None)
 @given(
     count=st.integers(1, 700),
     left_out=st.sets(st.integers(0, 699), max_size=40),
