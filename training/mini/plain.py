@@ -17,7 +17,7 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 from torch.utils.data import BatchSampler, SequentialSampler
 
 from torch_radar.checkpoints import MINILM, RADAR_JSON, save_radar_json
-from torch_radar.loading import weights_folder
+from torch_radar.loading import choose_device, weights_folder
 from training.data import TrainingSet
 
 
@@ -43,7 +43,8 @@ def train_plain(training_set: TrainingSet, rows: np.ndarray, batch: int, seed: i
             "positive": [training_set.documents.text(example.positive) for example in examples],
         }
     )
-    model = SentenceTransformer(str(weights_folder(MINILM.name)), device="cpu")
+    device = choose_device()
+    model = SentenceTransformer(str(weights_folder(MINILM.name)), device=str(device))
     model.max_seq_length = 128
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(output / "trainer"),
@@ -52,7 +53,7 @@ def train_plain(training_set: TrainingSet, rows: np.ndarray, batch: int, seed: i
         learning_rate=2e-5,
         warmup_steps=0.1,
         seed=seed,
-        use_cpu=True,
+        use_cpu=device.type == "cpu",
         save_strategy="no",
         report_to="none",
         logging_steps=10,
