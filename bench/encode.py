@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,22 +49,28 @@ def make_checkpoint(folder: Path, texts: list[str], layers: int, hidden: int, ml
     save_radar_json(folder, Checkpoint(str(folder), "retriever", QUERY_DOCUMENT, "last_token", max_tokens=4096))
 
 
-def encode_with_sentence_transformers(folder: Path, texts: list[str]) -> tuple[float, np.ndarray]:
+def library_model(folder: Path, max_tokens: int, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
     """The peer, configured so that it reads the same tokens: last-token pooling, EOS added, right padding."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
     transformer = Transformer(
         str(folder),
-        max_seq_length=4096,
+        max_seq_length=max_tokens,
         modality_config={"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
         module_output_name="token_embeddings",
+        model_kwargs={"dtype": dtype},
         processor_kwargs={"add_eos_token": True, "padding_side": "right"},
     )
     pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="lasttoken")
-    model = SentenceTransformer(
-        modules=[transformer, pooling, Normalize()], prompts={"document": "document: "}, device="cpu"
+    return SentenceTransformer(
+        modules=[transformer, pooling, Normalize()], prompts={"document": "document: "}, device=device
     )
+
+
+def encode_with_sentence_transformers(folder: Path, texts: list[str]) -> tuple[float, np.ndarray]:
+    """The peer."""
+    model = library_model(folder, 4096)
     model.encode(texts[:32], prompt_name="document")
     return timed(lambda: model.encode(texts, prompt_name="document"))
 

@@ -9,9 +9,8 @@ activations, on texts of mixed lengths.
     python bench/gpu.py train --docs stacks.jsonl.gz
 
 A share counts 2 operations for a weight and a token in a forward pass, and as many for what is passed back to the
-activations; attention and adapters are left out. Of training there are two: ``needed`` counts one forward and one
-backward pass, ``done`` also the passes that GradCache and recomputing repeat. As for full fine-tuning, which has
-gradients of weights too, ``6N`` is what published figures of LoRA often count.
+activations; attention and adapters are left out. Of training there are three: ``needed`` counts one forward and one
+backward pass, ``done`` also the passes that GradCache and recomputing repeat, ``6N`` what full fine-tuning would need.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from encode import DEMO
+from encode import DEMO, library_model
 from harness import read_texts
 
 TOKENS = 200
@@ -80,37 +79,24 @@ def make_checkpoint(folder: Path, texts: list[str], layers: int) -> int:
 
 def encode(folder: Path, texts: list[str], weights: int, rate: float, options: argparse.Namespace) -> None:
     """Prints the speed of both encoders, and their ratio last."""
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-
     from torch_radar.encoder import Encoder
 
     draw = random.Random(0)
     documents = [" ".join(draw.sample(texts, 8)) for _ in range(options.texts)]  # cut at TOKENS
-    transformer = Transformer(
-        str(folder),
-        max_seq_length=TOKENS,
-        modality_config={"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
-        module_output_name="token_embeddings",
-        model_kwargs={"dtype": torch.bfloat16},
-        processor_kwargs={"add_eos_token": True, "padding_side": "right"},
-    )
-    pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="lasttoken")
-    peer = SentenceTransformer(
-        modules=[transformer, pooling, Normalize()], prompts={"document": "document: "}, device="cuda"
-    )
+    peer = library_model(folder, TOKENS, device="cuda", dtype=torch.bfloat16)
     ours = Encoder(folder, max_document_tokens=TOKENS)
     systems: dict[str, Any] = {
         "sentence-transformers": lambda: peer.encode(documents, prompt_name="document", batch_size=options.batch),
         "radar": lambda: ours.encode_documents(documents),
     }
     seconds: dict[str, list[float]] = {name: [] for name in systems}
+    vectors: dict[str, np.ndarray] = {}
     for number in range(options.rounds + 1):  # the first warms up
         for name, work in systems.items():
             torch.cuda.reset_peak_memory_stats()
             held = torch.cuda.memory_allocated()
             start = time.perf_counter()
-            vectors = work()
+            vectors[name] = work()
             taken = time.perf_counter() - start
             speed = len(documents) * TOKENS / taken
             peak = (torch.cuda.max_memory_allocated() - held) / 2**30
@@ -118,9 +104,7 @@ def encode(folder: Path, texts: list[str], weights: int, rate: float, options: a
             print(f"round {number} {name:>22}: {speed:,.0f} tokens/s, {share:.1%}, {peak:.2f} GiB of activations")
             if number:
                 seconds[name].append(taken)
-            else:
-                print("  ", vectors.shape, vectors.dtype)
-    cosines = (systems["radar"]() * systems["sentence-transformers"]()).sum(axis=1)
+    cosines = (vectors["radar"] * vectors["sentence-transformers"]).sum(axis=1)
     print(f"smallest cosine between the two {cosines.min():.5f}")
     middle = {name: median(taken) for name, taken in seconds.items()}
     for name, taken in middle.items():

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from encode import DEMO, make_checkpoint
+from encode import DEMO, library_model, make_checkpoint
 from harness import interleave, read_texts, report, timed
 
 LENGTH = 512
@@ -31,7 +31,6 @@ def rows(texts: list[str], group: int) -> list[list[str]]:
 def train_with_library(folder: Path, texts: list[str], options: argparse.Namespace, cached: bool) -> float:
     """The peer, reading the same tokens: prompts, EOS, last-token pooling."""
     from datasets import Dataset
-    from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer import (
         SentenceTransformerTrainer,
         SentenceTransformerTrainingArguments,
@@ -40,18 +39,9 @@ def train_with_library(folder: Path, texts: list[str], options: argparse.Namespa
         CachedMultipleNegativesRankingLoss,
         MultipleNegativesRankingLoss,
     )
-    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
     from torch.utils.data import BatchSampler, SequentialSampler
 
-    transformer = Transformer(
-        str(folder),
-        max_seq_length=LENGTH,
-        modality_config={"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
-        module_output_name="token_embeddings",
-        processor_kwargs={"add_eos_token": True, "padding_side": "right"},
-    )
-    pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="lasttoken")
-    model = SentenceTransformer(modules=[transformer, pooling, Normalize()], device="cpu")
+    model = library_model(folder, LENGTH)
     names = ["query", "positive", *(f"negative_{i}" for i in range(1, options.group))]
     columns = zip(*rows(texts, options.group), strict=True)
     dataset = Dataset.from_dict({name: list(column) for name, column in zip(names, columns, strict=True)})
