@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +30,17 @@ from training.negatives.journal import JournalError, journal
 from training.negatives.miners import BM25Miner, EncoderMiner, RandomMiner, Ranking, ScoringMiner
 
 WORDS = "group ring field compact bounded sequence limit prime ideal finite cover metric kernel graph vertex".split()
+
+
+def test_jax_is_told_to_leave_the_gpu_alone_before_bm25s_starts_it(tmp_path: Path) -> None:
+    (tmp_path / "jax").mkdir()
+    (tmp_path / "jax" / "__init__.py").touch()
+    started = "import os\ndef top_k(scores, k):\n    print(os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'])\n"
+    (tmp_path / "jax" / "lax.py").write_text(started)
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import training.negatives"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("XLA")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "false", done.stderr
 
 
 def passages(count: int = 40) -> dict[str, str]:

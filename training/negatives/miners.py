@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from hashlib import blake2b
@@ -10,15 +11,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import bm25s
 import numpy as np
-from bm25s.tokenization import Tokenizer
 from tqdm.auto import tqdm
 
 from torch_radar.batching import windows
 from torch_radar.encoder import WINDOW, Encoder
 from torch_radar.vectors import VectorStore
 from training.data import DataError, Documents
+
+# Where JAX is installed, importing bm25s starts it, and it would keep three quarters of a GPU to itself.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+import bm25s  # noqa: E402
+from bm25s.tokenization import Tokenizer  # noqa: E402
 
 Ranking = list[tuple[str, float]]
 """(docno, score) pairs, best first."""
