@@ -1,21 +1,28 @@
-"""The average of runs that differ in their seed alone, as one adapter, whole or weakened towards the base.
+"""The average of runs that differ in their seed alone, as one adapter.
 
-Adapters of one base are low-rank sums, and so is their average: stacked side by side and divided by their number,
-they are one adapter of the summed rank, exactly. What single runs learnt by accident cancels (Wortsman et al., 2022).
+What single runs learnt by accident cancels (Wortsman et al., 2022). Adapters of one base are low-rank sums, and so is
+their average: stacked side by side and divided by their number, they are one adapter of the summed rank, exactly. Of
+runs that trained all weights, an adapter holds the nearest change of its rank to that of each linear layer.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn.functional import pad
 
-from torch_radar.checkpoints import RADAR_JSON, load_radar_json
+from torch_radar.checkpoints import RADAR_JSON, Checkpoint, load_radar_json, save_radar_json
+from torch_radar.loading import LazyModel
 from training.export import ExportError
+
+logger = logging.getLogger(__name__)
 
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
@@ -55,10 +62,87 @@ def average_adapters(
     rank, alpha = configs[0]["r"] * len(runs), configs[0]["lora_alpha"] * len(runs) * strength
     config = configs[0] | {"r": rank, "lora_alpha": alpha}
     (output / _CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    for path in runs[0].glob("tokenizer*"):
-        shutil.copyfile(path, output / path.name)
+    _copy_tokenizer(runs[0], output)
     shutil.copyfile(runs[0] / RADAR_JSON, output / RADAR_JSON)
     return output
+
+
+def low_rank_average(
+    runs: Sequence[Path],
+    output: Path,
+    *,
+    rank: int,
+    targets: Sequence[str],
+    strength: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+) -> Path:
+    """Writes the average of retrievers that trained all weights as an adapter over their base.
+
+    What changed outside the target layers (embeddings, norms, biases) is left out.
+
+    Args:
+        runs: Finished runs of one recipe without LoRA, with different seeds.
+        output: The folder to write; it holds adapter, tokenizer and ``radar.json``.
+        rank: Of the adapter: a layer's change keeps its largest ``rank`` singular values.
+        targets: Last names of the linear layers.
+        strength: As of :func:`average_adapters`.
+        dtype: Of the saved weights.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        ExportError: If the runs are no full weights of one base and template, or if no layer is named as a target.
+    """
+    from peft import LoraConfig, TaskType
+
+    checkpoints = [load_radar_json(run) for run in runs]
+    first = checkpoints[0]
+    for run, one in zip(runs, checkpoints, strict=True):
+        if one.base is None or one.is_adapter or one.kind != "retriever":
+            raise ExportError(f"{run} is no retriever that says which base its weights were: use average_adapters")
+        if (one.base, one.template) != (first.base, first.template):
+            raise ExportError(f"{run} is not like {runs[0]} (base or template): average one recipe")
+    base, *trained = map(_weights, (replace(first, name=str(first.base), base=None), *checkpoints))
+    adapter, kept, whole = {}, 0.0, 0.0
+    for name, weight in base.items():
+        layer = name.removesuffix(".weight")
+        if layer == name or layer.rpartition(".")[2] not in targets:
+            continue
+        change = torch.stack([weights[name] for weights in trained]).mean(dim=0) - weight
+        left, values, right = torch.linalg.svd(change, full_matrices=False)
+        roots = values[:rank].sqrt()
+        absent = rank - len(roots)  # of a layer narrower than that: zeros
+        adapter[f"base_model.model.{layer}.lora_A.weight"] = pad(roots[:, None] * right[:rank], (0, 0, 0, absent))
+        adapter[f"base_model.model.{layer}.lora_B.weight"] = pad(left[:, :rank] * roots, (0, absent))
+        kept, whole = kept + float(values[:rank].square().sum()), whole + float(values.square().sum())
+    if not whole:
+        raise ExportError(f"no layer named {', '.join(targets)} differs from that of {first.base}: nothing was trained")
+    logger.info("rank %d keeps %.1f %% of the squared change of %d layers", rank, 100 * kept / whole, len(adapter) // 2)
+    output.mkdir(parents=True, exist_ok=True)
+    saved = {key: tensor.to(dtype).contiguous() for key, tensor in adapter.items()}
+    save_file(saved, output / _WEIGHTS, {"format": "pt"})
+    LoraConfig(
+        task_type=TaskType.FEATURE_EXTRACTION,
+        base_model_name_or_path=first.base,
+        inference_mode=True,
+        r=rank,
+        lora_alpha=rank * strength,
+        target_modules=list(targets),
+    ).save_pretrained(str(output))
+    _copy_tokenizer(runs[0], output)
+    save_radar_json(output, replace(first, is_adapter=True))
+    return output
+
+
+def _weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """A checkpoint's float32 parameters by name."""
+    return dict(LazyModel(checkpoint, device="cpu", dtype="float32").loaded.model.named_parameters())
+
+
+def _copy_tokenizer(run: Path, output: Path) -> None:
+    for path in run.glob("tokenizer*"):
+        shutil.copyfile(path, output / path.name)
 
 
 def _average(key: str, tensors: list[torch.Tensor]) -> torch.Tensor:

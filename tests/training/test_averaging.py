@@ -12,9 +12,11 @@ from tests.training.runs import write_recipe
 from torch_radar.checkpoints import resolve
 from torch_radar.encoder import Encoder
 from torch_radar.loading import LazyModel
-from training.averaging import average_adapters
+from training.averaging import average_adapters, low_rank_average
 from training.export import ExportError
 from training.run import train
+
+LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,60 @@ def test_half_the_strength_lies_half_way_to_the_base(runs, base, tmp_path) -> No
     untrained = load_file(base / "model.safetensors")
     for name, tensor in half.items():
         torch.testing.assert_close(tensor, (untrained[name] + whole[name]) / 2, atol=1e-6, rtol=1e-5)
+
+
+def is_adapted(name: str) -> bool:
+    *_, layer, kind = name.split(".")
+    return layer in LAYERS and kind == "weight"
+
+
+@pytest.fixture(scope="module")
+def whole_runs(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("whole")
+    settings = {"max_steps": 2, "lora": None, "learning_rate": 1e-3}
+    return [
+        train(write_recipe(folder / f"{s}.yaml", base, "retriever", data, seed=s, **settings), folder / str(s))
+        for s in range(2)
+    ]
+
+
+def test_an_adapter_of_full_rank_holds_what_all_weights_of_its_layers_learnt(whole_runs, base, tmp_path) -> None:
+    averaged = weights(low_rank_average(whole_runs, tmp_path / "adapter", rank=70, targets=LAYERS))
+    trained, untrained = [weights(run) for run in whole_runs], load_file(base / "model.safetensors")
+    for name, tensor in averaged.items():
+        mean = torch.stack([w[name] for w in trained]).mean(dim=0)
+        learnt = is_adapted(name)
+        assert learnt == (not torch.equal(tensor, untrained[name]))
+        torch.testing.assert_close(tensor, mean if learnt else untrained[name], atol=1e-5, rtol=1e-5)
+
+
+def test_a_lower_rank_is_the_nearest_change_of_that_rank(whole_runs, base, tmp_path) -> None:
+    narrow = weights(low_rank_average(whole_runs[:1], tmp_path / "adapter", rank=3, targets=LAYERS))
+    trained, untrained = weights(whole_runs[0]), load_file(base / "model.safetensors")
+    for name in narrow:
+        if is_adapted(name):
+            kept = narrow[name] - untrained[name]
+            values = torch.linalg.svdvals(trained[name] - untrained[name])
+            assert torch.linalg.matrix_rank(kept, rtol=1e-3) == 3
+            # Eckart and Young: what is missing is the rest of the singular values.
+            torch.testing.assert_close((trained[name] - narrow[name]).norm(), values[3:].norm(), rtol=1e-3, atol=1e-5)
+
+
+def test_a_weaker_average_lies_between_it_and_the_base(whole_runs, base, tmp_path) -> None:
+    half, whole = (
+        weights(low_rank_average(whole_runs, tmp_path / str(s), rank=8, targets=LAYERS, strength=s)) for s in (0.5, 1.0)
+    )
+    untrained = load_file(base / "model.safetensors")
+    for name, tensor in half.items():
+        torch.testing.assert_close(tensor, (untrained[name] + whole[name]) / 2, atol=1e-6, rtol=1e-5)
+
+
+def test_what_has_no_low_rank_average_is_refused(runs, whole_runs, tmp_path) -> None:
+    with pytest.raises(ExportError, match="use average_adapters"):
+        low_rank_average(runs, tmp_path / "adapter", rank=2, targets=LAYERS)
+    with pytest.raises(ExportError, match="no layer named nothing"):
+        low_rank_average(whole_runs, tmp_path / "adapter", rank=2, targets=["nothing"])
+    assert not (tmp_path / "adapter").exists()
 
 
 def test_runs_of_other_shapes_are_refused(runs, base, data, tmp_path) -> None:

@@ -7,18 +7,26 @@ import json
 from collections.abc import Mapping
 from functools import partial
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
 
+from torch_radar.checkpoints import MINILM
 from torch_radar.encoder import Encoder
+from torch_radar.loading import weights_folder
 from training.data import Documents, read_examples
-from training.mini.__main__ import make
-from training.mini.data import BODY, KINDS, build, held_out, read_dev, read_evaluation_texts
+from training.mini.__main__ import make, name_sources, train_plain_rows
+from training.mini.data import BODY, KINDS, RERANKED, build, held_out, read_dev, read_evaluation_texts
 from training.mini.measure import HeldOut, held_out_sets
 from training.mini.plain import train_plain
 from training.recipe import Recipe
+from training.run import train
 
 PROBLEMS = [
     json.loads(line) for line in files("training.mini").joinpath("problems.jsonl").read_text("utf-8").splitlines()
@@ -45,9 +53,13 @@ def sources(tmp_path: Path) -> tuple[Path, Path]:
         stacks / "dev.jsonl.gz", [{"qid": "algebra-lemma-2", "query": "flat? " * 300, "positives": ["algebra-lemma-3"]}]
     )
     docnos = sorted({p["docno"] for p in PROBLEMS})
+    rare = ["".join(letters) for letters in product("bdgk", "aeiou", "lmnr", "st")]
     write(
         planetmath / "corpus.jsonl.gz",
-        [{"docno": d, "title": f"title of {d}", "text": f"the statement of {d}"} for d in docnos],
+        [
+            {"docno": d, "title": f"title of {d}", "text": f"the statement of {d}: {' '.join(rare[i % 150 :][:5])}"}
+            for i, d in enumerate(docnos)
+        ],
     )
     return stacks, planetmath
 
@@ -81,9 +93,33 @@ def test_every_problem_is_there_once_and_names_a_document() -> None:
     assert all(p.keys() == {"docno", "problem"} and p["docno"].isalnum() for p in PROBLEMS)
 
 
-def test_the_recipe_reads_the_three_kinds_in_this_order() -> None:
-    recipe = Recipe.load("radar-mini")
-    assert [Path(source.path).stem.removeprefix("mined-") for source in recipe.data] == list(KINDS)
+@pytest.mark.parametrize(("name", "made", "kinds"), [("", "examples-", KINDS), ("-reranker", "pairs-", RERANKED)])
+def test_the_recipes_read_the_kinds_in_this_order(name: str, made: str, kinds: tuple[str, ...]) -> None:
+    recipe = Recipe.load(f"radar-mini{name}")
+    assert [Path(source.path).stem for source in recipe.data] == [made + kind for kind in kinds]
+
+
+def test_a_keyword_query_is_made_of_the_rarer_words_of_its_text(sources: tuple[Path, Path], tmp_path: Path) -> None:
+    stacks, planetmath = sources
+    rare = [f"{a}{b}" for a in ("alpha", "beta", "gamma", "delta") for b in "xyzuvw"]  # each in 25 texts of 1,500
+    texts = [rf"\mathfrak{{A}} common words {' '.join(rare[i % 20 : i % 20 + 5])}" for i in range(120)]
+    train = [{"docno": f"statement-{i}", "text": text} for i, text in enumerate(texts)]
+    write(stacks / "corpus.jsonl.gz", train)
+    queries = [{"qid": r["docno"], "query": r["text"], "positives": ["statement-0"]} for r in train]
+    write(stacks / "train.jsonl.gz", queries)
+    build(stacks, planetmath, tmp_path / "data")
+    documents = Documents.from_files([tmp_path / "data" / "documents.jsonl"], tmp_path)
+    examples = read_examples(tmp_path / "data" / "examples-keywords.jsonl", documents, cache=tmp_path)
+    made = {example.positive: example.query.split() for example in map(examples.__getitem__, range(len(examples)))}
+    statements = {docno: words for docno, words in made.items() if docno.startswith("statement-")}
+    assert len(statements) == 120
+    for docno, words in statements.items():
+        text = texts[int(docno.removeprefix("statement-"))].split()
+        assert 3 <= len(words) <= 5 and set(words) <= set(rare)
+        assert words == sorted(words, key=text.index)
+    build(stacks, planetmath, tmp_path / "again")
+    paths = [tmp_path / folder / "examples-keywords.jsonl" for folder in ("data", "again")]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
 def test_the_plain_recipe_trains_on_the_given_pairs_and_is_measured(sources: tuple[Path, Path], tmp_path: Path) -> None:
@@ -100,14 +136,42 @@ def test_the_plain_recipe_trains_on_the_given_pairs_and_is_measured(sources: tup
     assert all(figure.keys() == {"nDCG@10", "R@100"} and figure["R@100"] == 1 for figure in figures)
 
 
+def test_the_recipe_learns_what_the_library_does(
+    sources: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without dropout, and with no document twice in a batch, which only the recipe masks."""
+    build(*sources, tmp_path / "data")
+    settings = ["batch_queries=8", "max_steps=4", "warmup_steps=1", "base.dropout=0"]
+    recipe = Recipe.load("radar-mini", overrides=[*name_sources(tmp_path / "data", "examples", KINDS), *settings])
+    ours = train(recipe, tmp_path / "ours")
+
+    def without_dropout(*args: Any, **kwargs: Any) -> SentenceTransformer:
+        model = SentenceTransformer(*args, **kwargs)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0
+        return model
+
+    monkeypatch.setattr("training.mini.plain.SentenceTransformer", without_dropout)
+    plain = train_plain_rows(recipe, tmp_path / "cache", tmp_path / "plain")
+    base = load_file(weights_folder(MINILM.name) / "model.safetensors")
+    trained = [load_file(folder / "model.safetensors") for folder in (ours, plain)]
+    names = [name for name, tensor in trained[1].items() if not torch.equal(tensor, base[name])]
+    assert len(names) > 90
+    change, difference = (
+        sum(float((trained[0][name] - other[name]).square().sum()) for name in names) for other in (base, trained[1])
+    )
+    assert difference < 1e-5 * change
+
+
 def test_one_command_goes_from_the_corpora_to_figures(sources: tuple[Path, Path], tmp_path: Path) -> None:
-    small = ["max_steps=2", "batch_queries=4", "max_pair_tokens=128", "lora.rank=2"]
+    small = ["max_steps=2", "batch_queries=4", "max_pair_tokens=128"]
     stacks, planetmath = sources
     settings = {"seeds": 2, "plain": True, "sample": 2, "set_": small}
     command = partial(make, stacks=stacks, planetmath=planetmath, output=tmp_path / "made", **settings)
     command(debug=True)
     report = json.loads((tmp_path / "made" / "results.json").read_text())
-    systems = ["BM25", "base", "seed 1", "seed 2", "radar-mini", "plain, seed 1", "plain, seed 2"]
+    systems = ["BM25", "base", "seed 1", "seed 2", "average", "plain, seed 1", "plain, seed 2", "plain, average"]
     for name in ("stacks", "problems"):
         assert [*report["results"][name]] == [*systems, "BM25 % 100 >> reranker"]
         assert all(0 <= figures["nDCG@10"] <= 1 for figures in report["results"][name].values())

@@ -1,9 +1,9 @@
 """The training data of radar-mini, put together from two public corpora and problems written for it.
 
-Three kinds of examples, so that what is learnt is not one corpus' habit: a statement and the statements its proof
+Four kinds of examples, so that what is learnt is not one corpus' habit: a statement and the statements its proof
 refers to (Stacks project); a problem and the theorem that solves it (problems of our own over PlanetMath); a title
-and the text below it (PlanetMath). Held out: the Stacks chapters of ``dev``, and a seventh of PlanetMath's documents
-with all their problems and titles.
+and the text below it (PlanetMath); some of a text's rarer words and the text (both). Held out: the Stacks chapters of
+``dev``, and a seventh of PlanetMath's documents with all their problems and titles.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
+import random
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -22,9 +25,15 @@ from training.data.records import read_records
 
 _SHINGLE = 8
 """Words in a row that two texts must share to count as near-duplicates."""
-KINDS = ("stacks", "problems", "titles")
+KINDS = ("stacks", "problems", "titles", "keywords")
+RERANKED = KINDS[:3]
+"""What the reranker is trained on."""
 BODY = "#body"
 """Ends the docno of a PlanetMath text without its title."""
+_KEYWORDS = (3, 8)
+"""The fewest and the most words of a keyword query."""
+_RARE = (3, 0.05)
+"""A rarer word: in at least this many texts, and at most this share of them."""
 
 
 def build(stacks: Path, planetmath: Path, output: Path, *, evaluation_texts: Iterable[str] = ()) -> dict[str, int]:
@@ -65,6 +74,9 @@ def build(stacks: Path, planetmath: Path, output: Path, *, evaluation_texts: Ite
             if record["title"].strip() and not held_out(docno)
         ],
     }
+    trained = [record["qid"] for record in _read(stacks / "train.jsonl.gz") if record["qid"] in theorems]
+    trained += [docno for docno in encyclopaedia if not held_out(docno)]
+    kinds["keywords"] = list(_keywords({docno: (theorems | encyclopaedia)[docno] for docno in trained}, bodies))
     seen = {shingle for text in evaluation_texts for shingle in _shingles(text)}
     counts = {"left out": 0}
     for kind, examples in kinds.items():
@@ -118,6 +130,30 @@ def _proof_references(path: Path, theorems: Mapping[str, str]) -> Iterator[Examp
         for positive in positives:
             others = tuple(p for p in positives if p != positive)
             yield Example(record["qid"], record["query"], "statement", positive, (), others, {})
+
+
+def _keywords(texts: Mapping[str, str], bodies: Mapping[str, str]) -> Iterator[Example]:
+    """A keyword query for every text that has rarer words enough; of these, the rarest are drawn most often."""
+    words = {docno: list(dict.fromkeys(_plain_words(text))) for docno, text in texts.items()}
+    frequency = Counter(word for distinct in words.values() for word in distinct)
+    fewest, share = _RARE
+    for docno, distinct in words.items():
+        rare = [word for word in distinct if fewest <= frequency[word] <= share * len(texts)]
+        if len(rare) <= _KEYWORDS[0]:
+            continue
+        rng = random.Random(docno)
+        how_many = rng.randint(*_KEYWORDS)
+        # Drawn without replacement, each in proportion to its weight (Efraimidis & Spirakis, 2006).
+        lots = {word: rng.random() ** (1 / math.log(len(texts) / frequency[word])) for word in rare}
+        drawn = sorted(rare, key=lots.__getitem__, reverse=True)[:how_many]
+        query = " ".join(word for word in rare if word in drawn)
+        others = (docno + BODY,) if docno + BODY in bodies else ()
+        yield Example(f"keywords-{docno}", query, "keywords", docno, (), others, {})
+
+
+def _plain_words(text: str) -> list[str]:
+    """Words of three letters or more, without LaTeX's commands."""
+    return re.findall(r"[a-z]{3,}", re.sub(r"\\[a-zA-Z]+", " ", text.lower()))
 
 
 def _known(record: Mapping[str, Any], theorems: Mapping[str, str]) -> list[str]:
