@@ -1,8 +1,8 @@
 """The average of runs that differ in their seed alone, as one adapter.
 
 What single runs learnt by accident cancels (Wortsman et al., 2022). Adapters of one base are low-rank sums, and so is
-their average: stacked side by side and divided by their number, they are one adapter of the summed rank, exactly. Of
-runs that trained all weights, an adapter holds the nearest change of its rank to that of each linear layer.
+their average: stacked side by side and divided by their number, they are one adapter of the summed rank, exactly. For
+runs that trained all weights, each linear layer's mean change is approximated by its largest singular values.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import typer
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
@@ -101,7 +102,7 @@ def test_the_recipes_read_the_kinds_in_this_order(name: str, made: str, kinds: t
 
 def test_a_keyword_query_is_made_of_the_rarer_words_of_its_text(sources: tuple[Path, Path], tmp_path: Path) -> None:
     stacks, planetmath = sources
-    rare = [f"{a}{b}" for a in ("alpha", "beta", "gamma", "delta") for b in "xyzuvw"]  # each in 25 texts of 1,500
+    rare = [f"{a}{b}" for a in ("alpha", "beta", "gamma", "delta") for b in "xyzuvw"]  # each in up to 30 texts of 1,500
     texts = [rf"\mathfrak{{A}} common words {' '.join(rare[i % 20 : i % 20 + 5])}" for i in range(120)]
     train = [{"docno": f"statement-{i}", "text": text} for i, text in enumerate(texts)]
     write(stacks / "corpus.jsonl.gz", train)
@@ -179,6 +180,16 @@ def test_one_command_goes_from_the_corpora_to_figures(sources: tuple[Path, Path]
     command(debug=True)  # nothing is trained twice
     assert json.loads((tmp_path / "made" / "results.json").read_text()) == report
     assert (tmp_path / "made" / "reranker-run" / "radar.json").stat().st_mtime < trained.st_mtime
+
+
+def test_adapters_that_could_not_be_averaged_are_refused_before_training(
+    sources: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stacks, planetmath = sources
+    with pytest.raises(typer.Exit):
+        make(stacks=stacks, planetmath=planetmath, output=tmp_path / "made", set_=["lora={rank: 2}"])
+    assert "leave it null" in capsys.readouterr().err
+    assert not (tmp_path / "made" / "seed-1").exists()
 
 
 def test_a_sample_keeps_what_is_relevant_and_is_always_the_same() -> None:

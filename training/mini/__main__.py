@@ -20,7 +20,7 @@ from training.mini.measure import DEPTH, HeldOut, held_out_sets
 from training.mini.plain import train_plain
 from training.negatives import BM25Miner, Miner, RandomMiner, mine
 from training.plan import plan_rows
-from training.recipe import Recipe
+from training.recipe import Recipe, RecipeError
 from training.run import read_data, train
 
 # An adapter of 11 MB, with 93 % of the squared change of the linear layers: torch_radar/packaged/radar-mini/README.md.
@@ -47,7 +47,7 @@ def make(
     measure_on: Annotated[list[Path], typer.Option(help="Further test collections: corpus, topics, qrels.")] = [],  # noqa: B006
     seeds: Annotated[int, typer.Option(min=1, help="Runs of the retriever that are averaged.")] = 1,
     reranker: Annotated[bool, typer.Option(help="Train the reranker too.")] = True,
-    plain: Annotated[bool, typer.Option(help="Train the plain library recipe too, to compare with.")] = False,
+    plain: Annotated[bool, typer.Option(help="Train the plain library recipe too; its average ships.")] = False,
     sample: Annotated[int | None, typer.Option(min=1, help="Measure on this many queries of each collection.")] = None,
     set_: Annotated[list[str], typer.Option("--set", help="key=value, over both recipes.")] = [],  # noqa: B006
     debug: Debug = False,
@@ -61,6 +61,8 @@ def make(
     documents = Documents.from_files([data / "documents.jsonl"], cache)
     overrides = [*name_sources(data, "examples", KINDS), *set_]
     recipes = [Recipe.load("radar-mini", overrides=[*overrides, f"seed={seed}"]) for seed in range(1, seeds + 1)]
+    if recipes[0].lora is not None:
+        raise RecipeError("all weights are trained, and then averaged as an adapter: leave it null", "lora")
     runs = [train(recipe, output / f"seed-{recipe.seed}") for recipe in recipes]
     systems = {"base": MINILM.name} | _with_average("", recipes, runs, output / "retriever")
     if plain:

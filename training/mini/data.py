@@ -76,7 +76,8 @@ def build(stacks: Path, planetmath: Path, output: Path, *, evaluation_texts: Ite
     }
     trained = [record["qid"] for record in _read(stacks / "train.jsonl.gz") if record["qid"] in theorems]
     trained += [docno for docno in encyclopaedia if not held_out(docno)]
-    kinds["keywords"] = list(_keywords({docno: (theorems | encyclopaedia)[docno] for docno in trained}, bodies))
+    texts = theorems | encyclopaedia
+    kinds["keywords"] = list(_keywords({docno: texts[docno] for docno in trained}, bodies))
     seen = {shingle for text in evaluation_texts for shingle in _shingles(text)}
     counts = {"left out": 0}
     for kind, examples in kinds.items():

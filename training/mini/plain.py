@@ -1,4 +1,4 @@
-"""The plain recipe radar-mini is compared with: the library's loss and trainer as its documentation has them.
+"""The plain recipe, whose average ships as radar-mini: the library's loss and trainer as its documentation has them.
 
 Same base, same pairs in the same order, same number of updates of the same size; all weights at a rate of 2e-5, texts
 of 128 tokens, in-batch negatives alone and unmasked. The recipe ``radar-mini`` is this in the terms of this package,
