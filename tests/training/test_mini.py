@@ -105,7 +105,7 @@ def test_a_keyword_query_is_made_of_the_rarer_words_of_its_text(sources: tuple[P
     rare = [f"{a}{b}" for a in ("alpha", "beta", "gamma", "delta") for b in "xyzuvw"]  # each in up to 30 texts of 1,500
     texts = [rf"\mathfrak{{A}} common words {' '.join(rare[i % 20 : i % 20 + 5])}" for i in range(120)]
     train = [{"docno": f"statement-{i}", "text": text} for i, text in enumerate(texts)]
-    write(stacks / "corpus.jsonl.gz", train)
+    write(stacks / "corpus.jsonl.gz", [*train, {"docno": "held-out", "text": texts[0]}])
     queries = [{"qid": r["docno"], "query": r["text"], "positives": ["statement-0"]} for r in train]
     write(stacks / "train.jsonl.gz", queries)
     build(stacks, planetmath, tmp_path / "data")
@@ -114,6 +114,7 @@ def test_a_keyword_query_is_made_of_the_rarer_words_of_its_text(sources: tuple[P
     made = {example.positive: example.query.split() for example in map(examples.__getitem__, range(len(examples)))}
     statements = {docno: words for docno, words in made.items() if docno.startswith("statement-")}
     assert len(statements) == 120
+    assert "held-out" not in made  # in the corpus, but of no training chapter
     for docno, words in statements.items():
         text = texts[int(docno.removeprefix("statement-"))].split()
         assert 3 <= len(words) <= 5 and set(words) <= set(rare)

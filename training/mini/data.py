@@ -31,7 +31,7 @@ RERANKED = KINDS[:3]
 BODY = "#body"
 """Ends the docno of a PlanetMath text without its title."""
 _KEYWORDS = (3, 8)
-"""The fewest and the most words of a keyword query."""
+"""The fewest and the most words of a keyword query; a text with no more rarer words than the fewest has none."""
 _RARE = (3, 0.05)
 """A rarer word: in at least this many texts, and at most this share of them."""
 
