@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from dataclasses import replace
 from functools import partial
@@ -35,6 +37,7 @@ from training.trainer import EarlyStopping, MetricsLog, ProgressBar, complete_ch
 logger = logging.getLogger(__name__)
 
 RECIPE_FILE = "recipe.yaml"
+DATA_FILE = "data.json"
 METRICS_FILE = "metrics.jsonl"
 _SAMPLE = 2000
 
@@ -44,12 +47,12 @@ def train(recipe: Recipe, output: Path) -> Path:
 
     Args:
         recipe: What to do.
-        output: The run's folder, made if absent. If it holds a run of the same recipe, that run is resumed from its
+        output: The run's folder, made if absent. If it holds a run of the same recipe and data, it is resumed from its
             newest complete checkpoint and ends with the weights it would have had without the stop.
 
     Returns:
         ``output``, which ends with the trained adapter or weights, ``radar.json``, ``recipe.yaml``,
-        ``metrics.jsonl`` and ``metrics.png``.
+        ``data.json`` (what the data was), ``metrics.jsonl`` and ``metrics.png``.
 
     Raises:
         RecipeError, DataError, CheckpointError: Before any step, if recipe, data or base are wrong.
@@ -57,7 +60,7 @@ def train(recipe: Recipe, output: Path) -> Path:
     """
     process = processes()
     if process.is_main_process:
-        _begin(recipe, output)
+        begin(recipe, output)
     process.wait_for_everyone()
     if (output / RADAR_JSON).is_file():
         logger.info("%s is trained already", output)
@@ -117,8 +120,12 @@ def processes() -> PartialState:
     return PartialState(cpu=choose_device().type == "cpu")
 
 
-def _begin(recipe: Recipe, output: Path) -> None:
-    """Writes the recipe into the run's folder, or checks that it is the one the run was begun with."""
+def begin(recipe: Recipe, output: Path) -> None:
+    """Writes the recipe and the digests of its data into a run's folder, or checks them against what is there.
+
+    Raises:
+        DataError: If the folder's run was begun with another recipe, or with other contents of a file.
+    """
     output.mkdir(parents=True, exist_ok=True)
     path, text = output / RECIPE_FILE, recipe.to_yaml()
     if not path.is_file():
@@ -126,6 +133,24 @@ def _begin(recipe: Recipe, output: Path) -> None:
             aside.write_text(text, encoding="utf-8")
     elif path.read_text(encoding="utf-8") != text:
         raise DataError(f"{output} holds a run of another recipe: give another folder, or start that recipe again")
+    # A finished run can do without its data, and what is missing otherwise is named by its reader.
+    files = [file for source in recipe.data for file in (source.path, *source.documents) if Path(file).is_file()]
+    digests, path = {file: _digest(Path(file)) for file in files}, output / DATA_FILE
+    if not path.is_file():
+        with replacing(path) as aside:
+            aside.write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
+        return
+    begun_with = json.loads(path.read_text(encoding="utf-8"))
+    changed = [file for file, digest in digests.items() if begun_with.get(file) != digest]
+    if changed:
+        raise DataError(
+            f"{output} holds a run on other contents of {', '.join(changed)}: give another folder, or bring them back"
+        )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_base(recipe: Recipe) -> tuple[LoadedModel, Checkpoint]:

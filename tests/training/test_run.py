@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -189,6 +190,24 @@ def test_a_finished_run_is_left_alone_and_another_recipe_is_refused(base, data, 
     other = write_recipe(tmp_path / "r.yaml", base, "retriever", data, max_steps=2)
     with pytest.raises(DataError, match="another recipe"):
         train(other, output)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_on_other_data_under_the_same_names_is_refused(base, tmp_path, finished) -> None:
+    write_data(tmp_path / "data")
+    recipe = write_recipe(tmp_path / "r.yaml", base, "retriever", tmp_path / "data", max_steps=1)
+    output = train(recipe, tmp_path / "out")
+    if not finished:
+        (output / "radar.json").unlink()
+    examples = Path(recipe.data[0].path)
+    written = examples.read_text(encoding="utf-8")
+    examples.write_text(written.replace("\n", " \n", 1), encoding="utf-8")
+    with pytest.raises(DataError, match=f"other contents of {re.escape(str(examples))}: give another folder"):
+        train(recipe, output)
+    examples.write_text(written, encoding="utf-8")
+    assert train(recipe, output) == output
+    examples.unlink()
+    assert train(recipe, output) == output, "what is finished needs its data no more"
 
 
 def test_early_stopping_keeps_the_best_and_a_kill_after_it_changes_nothing(base, data, tmp_path, monkeypatch) -> None:
