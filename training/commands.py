@@ -62,6 +62,7 @@ def mine(
     negatives: Annotated[int, typer.Option(help="Negatives that each example shall have.")] = 11,
     depth: Annotated[int, typer.Option(help="The last rank that is looked at.")] = 100,
     margin: Annotated[float, typer.Option(help="Drop what scores above the positive less this share.")] = 0.05,
+    ranked: Annotated[bool, typer.Option(help="For a reranker: only examples whose positive is found.")] = False,
     json_: Json = False,
     debug: Debug = False,
 ) -> str:
@@ -79,7 +80,7 @@ def mine(
     for name in model:
         folder = cache / f"vectors-{Path(name).name}"
         miners.append(EncoderMiner(training_set.documents, Encoder(name, progress=True), folder))
-    run(training_set, miners, negatives, output, depth=depth, margin=margin)
+    run(training_set, miners, negatives, output, depth=depth, margin=margin, ranked=ranked)
     counts = read_counts(output)
     return json.dumps(counts, indent=2) if json_ else f"{output}: {counts}"
 

@@ -235,10 +235,31 @@ def test_each_guard_is_counted_for_what_it_removed(tmp_path: Path) -> None:
     expected = {"positive": 2, "also_relevant": 3, "own_document": 1, "same_text": 2, "same_document": 2, "margin": 0}
     assert read_counts(output) == {
         "examples": 2,
+        "unranked": 0,
         "mined": 6,
         "short": 2,
         "removed": expected | {"duplicate": 2},
     }
+
+
+@pytest.mark.parametrize("batch", [1, 256])
+def test_examples_whose_positive_no_miner_ranks_are_left_out_for_a_reranker(tmp_path: Path, batch: int) -> None:
+    examples = [Example(f"q{i}", f"x{i}", "question", docno) for i, docno in enumerate(["d0#0", "d1#0", "d9#0"])]
+    data = training_set(tmp_path, examples)
+    miner = ByHand([docno for docno in DOCNOS if docno != "d0#0"])
+    output = mine(data, [miner], 2, tmp_path / "o.jsonl", depth=4, ranked=True, batch=batch, progress=False)
+    assert [(e.query_id, [n.docno for n in e.negatives]) for e in mined(output, data.documents)] == [
+        ("q1", ["d0#1", "d1#1"])  # d0#0 is not proposed, d9#0 is deeper
+    ]
+    assert read_counts(output) | {"removed": {}} == {
+        "examples": 3,
+        "unranked": 2,
+        "mined": 2,
+        "short": 0,
+        "removed": {},
+    }
+    with pytest.raises(DataError, match="raise depth"):
+        mine(data, [ByHand(["d5#0"])], 2, tmp_path / "none.jsonl", ranked=True, progress=False)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -43,6 +43,7 @@ def mine(
     depth: int = 100,
     skip: int = 0,
     margin: float | None = 0.05,
+    ranked: bool = False,
     same_document: Callable[[str], str] | None = None,
     texts: Literal["inline", "beside"] | None = None,
     batch: int = 256,
@@ -72,6 +73,8 @@ def mine(
         depth: The last rank that is looked at.
         skip: First ranks left out of the rankings of miners that are no :class:`ScoringMiner`.
         margin: See above; None for no such guard.
+        ranked: Whether to leave out an example whose positive no miner ranks. A reranker needs that: it orders what
+            a first stage found, and where only negatives were found it learns to tell how a text came there.
         same_document: Gives a docno's document where docnos name passages.
         texts: Where the texts go: ``"inline"``, ``"beside"`` (``x.documents.jsonl`` for ``x.jsonl``, with
             those that examples name), or nowhere: then the file is read with ``training_set.documents``.
@@ -85,7 +88,8 @@ def mine(
     Raises:
         ValueError: For a setting out of its range or two miners of one name.
         JournalError: If ``output`` was begun with other settings or is another's, or is being written.
-        DataError: For a mined document that the training set has no text of, or labels that contradict each other.
+        DataError: For a mined document that the training set has no text of, labels that contradict each other, or if
+            ``ranked`` leaves nothing.
     """
     output = Path(output)
     settings: dict[str, Any] = {
@@ -93,6 +97,7 @@ def mine(
         "depth": depth,
         "skip": skip,
         "margin": margin,
+        "ranked": ranked,
         "texts": texts,
         "batch": batch,
         "seed": seed,
@@ -119,7 +124,11 @@ def mine(
             for start in starts:
                 block = miner.block(start, min(start + batch, len(training_set)), counts)
                 done.append(_lines(work / "block.jsonl", block, inline), dict(counts))
-                bar.update(len(block))
+                bar.update(min(batch, len(training_set) - start))
+        if counts["unranked"] == len(training_set):
+            raise DataError(
+                f"no miner ranks the positive of any example among its first {depth}: raise depth, or do without ranked"
+            )
         if texts == "beside":
             beside = work / "documents.jsonl"
             _write_documents(beside, done.data, training_set.documents)
@@ -135,8 +144,9 @@ def read_counts(output: str | Path) -> dict[str, Any]:
     """Returns what mining ``output`` counted.
 
     Returns:
-        ``examples``, ``mined`` (negatives), ``short`` (examples with fewer than ``how_many``), and ``removed``: by
-        guard, the candidates removed until an example had enough. A candidate counts for the first guard it meets.
+        ``examples`` that were read, ``unranked`` ones that were left out, ``mined`` (negatives), ``short`` (examples
+        with fewer than ``how_many``), and ``removed``: by guard, the candidates removed until an example had enough. A
+        candidate counts for the first guard it meets.
     """
     return json.loads(_record_of(Path(output)).read_text(encoding="utf-8"))["counts"]
 
@@ -163,6 +173,12 @@ class _Mining:
         limits = [self._limits(miner, positives) for miner in self._scoring]
         filled = []
         for row, example in enumerate(examples, start):
+            counts["examples"] += 1
+            if self._settings["ranked"] and not any(
+                docno == example.positive for by_query in rankings.values() for docno, _ in by_query[example.query]
+            ):
+                counts["unranked"] += 1
+                continue
             vetoed = {
                 docno
                 for miner, limit in zip(self._scoring, limits, strict=True)
@@ -172,7 +188,6 @@ class _Mining:
             mined = self._choose(
                 row, example, {name: by_query[example.query] for name, by_query in rankings.items()}, vetoed, counts
             )
-            counts["examples"] += 1
             counts["mined"] += len(mined)
             counts["short"] += len(example.negatives) + len(mined) < self._settings["how_many"]
             filled.append(replace(example, negatives=example.negatives + tuple(mined)))
@@ -237,12 +252,14 @@ def _record_of(output: Path) -> Path:
 
 
 def _named(counts: Counter[str]) -> dict[str, Any]:
-    totals = {name: counts[name] for name in ("examples", "mined", "short")}
+    totals = {name: counts[name] for name in ("examples", "unranked", "mined", "short")}
     return totals | {"removed": {name: counts[name] for name in GUARDS}}
 
 
 def _lines(path: Path, block: list[Example], documents: Documents | None) -> bytes:
     """A block in our format, checked and written by its one writer."""
+    if not block:
+        return b""
     write_examples(path, block, documents)
     return path.read_bytes()
 
