@@ -2,7 +2,8 @@
 
 What single runs learnt by accident cancels (Wortsman et al., 2022). Adapters of one base are low-rank sums, and so is
 their average: stacked side by side and divided by their number, they are one adapter of the summed rank, exactly. For
-runs that trained all weights, each linear layer's mean change is approximated by its largest singular values.
+runs that trained all weights, each linear layer's mean change is approximated by its largest singular values. A single
+run is an average too: all its weights become an adapter.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import pad
 
 from torch_radar.checkpoints import RADAR_JSON, Checkpoint, load_radar_json, save_radar_json
-from torch_radar.loading import LazyModel
+from torch_radar.loaded import LoadedModel
+from torch_radar.loading import load
 from training.export import ExportError
 
 logger = logging.getLogger(__name__)
@@ -73,19 +75,22 @@ def low_rank_average(
     *,
     rank: int,
     targets: Sequence[str],
+    base: str | None = None,
     strength: float = 1.0,
     dtype: torch.dtype = torch.float32,
 ) -> Path:
-    """Writes the average of retrievers that trained all weights as an adapter over their base.
+    """Writes the average of runs that trained all weights as an adapter over their base.
 
-    What changed outside the target layers (embeddings, norms, biases) is left out.
+    What changed outside the target layers (embeddings, norms, biases) is left out, but for a reranker's head, which is
+    saved whole.
 
     Args:
         runs: Finished runs of one recipe without LoRA, with different seeds.
         output: The folder to write; it holds adapter, tokenizer and ``radar.json``.
         rank: Of the adapter: a layer's change keeps its largest ``rank`` singular values.
         targets: Last names of the linear layers.
-        strength: As of :func:`average_adapters`.
+        base: What the adapter is to be added to, of the runs' shape; ``None`` is what they started from.
+        strength: As of :func:`average_adapters`; it is multiplied into the adapter.
         dtype: Of the saved weights.
 
     Returns:
@@ -99,45 +104,53 @@ def low_rank_average(
     checkpoints = [load_radar_json(run) for run in runs]
     first = checkpoints[0]
     for run, one in zip(runs, checkpoints, strict=True):
-        if one.base is None or one.is_adapter or one.kind != "retriever":
-            raise ExportError(f"{run} is no retriever that says which base its weights were: use average_adapters")
-        if (one.base, one.template) != (first.base, first.template):
-            raise ExportError(f"{run} is not like {runs[0]} (base or template): average one recipe")
-    base, *trained = map(_weights, (replace(first, name=str(first.base), base=None), *checkpoints))
-    adapter, kept, whole = {}, 0.0, 0.0
-    for name, weight in base.items():
-        layer = name.removesuffix(".weight")
-        if layer == name or layer.rpartition(".")[2] not in targets:
+        if one.base is None or one.is_adapter:
+            raise ExportError(f"{run} does not hold whole weights and the name of their base: use average_adapters")
+        if (one.kind, one.base, one.template) != (first.kind, first.base, first.template):
+            raise ExportError(f"{run} is not like {runs[0]} (kind, base or template): average one recipe")
+    base = base or str(first.base)
+    untrained, *trained = map(_loaded, (replace(first, name=base, base=None), *checkpoints))
+    before, *after = (dict(loaded.model.named_parameters()) for loaded in (untrained, *trained))
+    head = untrained.head
+    adapter, layers, kept, whole = {}, [], 0.0, 0.0
+    for name, weight in before.items():
+        layer, _, kind = name.rpartition(".")
+        learnt = torch.stack([weights[name] for weights in after]).mean(dim=0)
+        if layer == head:
+            adapter[f"base_model.model.{name}"] = learnt
+        change = learnt - weight
+        if kind != "weight" or layer.rpartition(".")[2] not in targets or not change.any():
             continue
-        change = torch.stack([weights[name] for weights in trained]).mean(dim=0) - weight
         left, values, right = torch.linalg.svd(change, full_matrices=False)
         roots = values[:rank].sqrt()
         absent = rank - len(roots)  # of a layer narrower than that: zeros
         adapter[f"base_model.model.{layer}.lora_A.weight"] = pad(roots[:, None] * right[:rank], (0, 0, 0, absent))
-        adapter[f"base_model.model.{layer}.lora_B.weight"] = pad(left[:, :rank] * roots, (0, absent))
+        adapter[f"base_model.model.{layer}.lora_B.weight"] = pad(strength * left[:, :rank] * roots, (0, absent))
+        layers.append(layer)
         kept, whole = kept + float(values[:rank].square().sum()), whole + float(values.square().sum())
-    if not whole:
-        raise ExportError(f"no layer named {', '.join(targets)} differs from that of {first.base}: nothing was trained")
-    logger.info("rank %d keeps %.1f %% of the squared change of %d layers", rank, 100 * kept / whole, len(adapter) // 2)
+    if not layers:
+        raise ExportError(f"no layer named {', '.join(targets)} differs from that of {base}: nothing was trained")
+    logger.info("rank %d keeps %.1f %% of the squared change of %d layers", rank, 100 * kept / whole, len(layers))
     output.mkdir(parents=True, exist_ok=True)
     saved = {key: tensor.to(dtype).contiguous() for key, tensor in adapter.items()}
     save_file(saved, output / _WEIGHTS, {"format": "pt"})
     LoraConfig(
-        task_type=TaskType.FEATURE_EXTRACTION,
-        base_model_name_or_path=first.base,
+        task_type=TaskType.FEATURE_EXTRACTION if head is None else TaskType.SEQ_CLS,
+        base_model_name_or_path=base,
         inference_mode=True,
         r=rank,
-        lora_alpha=rank * strength,
-        target_modules=list(targets),
+        lora_alpha=rank,
+        target_modules=layers,
+        modules_to_save=None if head is None else [head],
     ).save_pretrained(str(output))
     _copy_tokenizer(runs[0], output)
-    save_radar_json(output, replace(first, is_adapter=True))
+    save_radar_json(output, replace(first, base=base, is_adapter=True))
     return output
 
 
-def _weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
-    """A checkpoint's float32 parameters by name."""
-    return dict(LazyModel(checkpoint, device="cpu", dtype="float32").loaded.model.named_parameters())
+def _loaded(checkpoint: Checkpoint) -> LoadedModel:
+    """A checkpoint in float32; a reranker's base has a new head."""
+    return load(checkpoint, device=torch.device("cpu"), dtype=torch.float32, new_head=True)
 
 
 def _copy_tokenizer(run: Path, output: Path) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests.training.runs import write_recipe
 from torch_radar.checkpoints import resolve
 from torch_radar.encoder import Encoder
 from torch_radar.loading import LazyModel
 from training.averaging import average_adapters, low_rank_average
-from training.export import ExportError
+from training.export import ExportError, export
 from training.run import train
 
 LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -99,6 +100,32 @@ def test_a_weaker_average_lies_between_it_and_the_base(whole_runs, base, tmp_pat
     untrained = load_file(base / "model.safetensors")
     for name, tensor in half.items():
         torch.testing.assert_close(tensor, (untrained[name] + whole[name]) / 2, atol=1e-6, rtol=1e-5)
+
+
+def test_a_reranker_becomes_an_adapter_with_its_head_over_the_base_it_is_told(base, data, tmp_path) -> None:
+    settings = {"max_steps": 2, "lora": None, "learning_rate": 1e-3}
+    between = tmp_path / "between"
+    export(train(write_recipe(tmp_path / "r.yaml", base, "retriever", data, **settings), tmp_path / "r"), between)
+    run = train(write_recipe(tmp_path / "rr.yaml", between, "reranker", data, **settings), tmp_path / "run")
+    adapter = low_rank_average([run], tmp_path / "adapter", rank=70, targets=LAYERS, base=str(base))
+    assert resolve(adapter).base == str(base) and resolve(adapter).kind == "reranker"
+    written, trained, untrained = weights(adapter), weights(run), load_file(base / "model.safetensors")
+    for name, tensor in written.items():
+        learnt = is_adapted(name) or name == "score.weight"
+        kept = trained[name] if learnt else untrained[name.removeprefix("model.")]
+        torch.testing.assert_close(tensor, kept, atol=1e-5, rtol=1e-5)
+
+
+def test_a_layer_that_learnt_nothing_is_no_part_of_the_adapter(whole_runs, base, tmp_path) -> None:
+    run = shutil.copytree(whole_runs[0], tmp_path / "run")
+    state, untrained = load_file(run / "model.safetensors"), load_file(base / "model.safetensors")
+    layer = next(name for name in state if name.endswith("layers.0.mlp.up_proj.weight"))
+    save_file(state | {layer: untrained[layer]}, run / "model.safetensors", {"format": "pt"})
+    adapter = low_rank_average([run], tmp_path / "adapter", rank=2, targets=LAYERS)
+    assert not any(".layers.0.mlp.up_proj." in name for name in load_file(adapter / "adapter_model.safetensors"))
+    learnt = weights(adapter)
+    assert torch.equal(learnt[layer], untrained[layer])
+    assert all(torch.equal(learnt[name], untrained[name]) == (name == layer) for name in state if is_adapted(name))
 
 
 def test_what_has_no_low_rank_average_is_refused(runs, whole_runs, tmp_path) -> None:
