@@ -15,15 +15,17 @@ import numpy as np
 import pytest
 import torch
 import typer
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
 from torch_radar.checkpoints import MINILM
 from torch_radar.encoder import Encoder
-from torch_radar.loading import weights_folder
+from torch_radar.loading import load_tokenizer, weights_folder
 from training.data import Documents, read_examples
 from training.mini.__main__ import make, name_sources, train_plain_rows
-from training.mini.data import BODY, KINDS, RERANKED, build, held_out, read_dev, read_evaluation_texts
+from training.mini.data import BODY, KINDS, beginning, build, held_out, read_dev, read_evaluation_texts
 from training.mini.measure import HeldOut, held_out_sets
 from training.mini.plain import train_plain
 from training.recipe import Recipe
@@ -94,10 +96,10 @@ def test_every_problem_is_there_once_and_names_a_document() -> None:
     assert all(p.keys() == {"docno", "problem"} and p["docno"].isalnum() for p in PROBLEMS)
 
 
-@pytest.mark.parametrize(("name", "made", "kinds"), [("", "examples-", KINDS), ("-reranker", "pairs-", RERANKED)])
-def test_the_recipes_read_the_kinds_in_this_order(name: str, made: str, kinds: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("name", "made"), [("", "examples-"), ("-reranker", "pairs-")])
+def test_the_recipes_read_the_kinds_in_this_order(name: str, made: str) -> None:
     recipe = Recipe.load(f"radar-mini{name}")
-    assert [Path(source.path).stem for source in recipe.data] == [made + kind for kind in kinds]
+    assert [Path(source.path).stem for source in recipe.data] == [made + kind for kind in KINDS]
 
 
 def test_a_keyword_query_is_made_of_the_rarer_words_of_its_text(sources: tuple[Path, Path], tmp_path: Path) -> None:
@@ -124,6 +126,17 @@ def test_a_keyword_query_is_made_of_the_rarer_words_of_its_text(sources: tuple[P
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
+@given(query=st.text(alphabet=r"\{}ab1 ", min_size=1).map(lambda text: "x" + text * 30))
+@settings(deadline=None)
+def test_a_query_of_the_reranker_is_cut_at_its_end(query: str) -> None:
+    tokenizer = load_tokenizer(MINILM)
+    cut = beginning(query, tokenizer)
+    assert cut and query.startswith(cut) and len(cut) <= 350
+    assert len(tokenizer(cut, add_special_tokens=False)["input_ids"]) <= 100
+    if len(query) <= 100:
+        assert cut == query.strip()
+
+
 def test_the_plain_recipe_trains_on_the_given_pairs_and_is_measured(sources: tuple[Path, Path], tmp_path: Path) -> None:
     data = tmp_path / "data"
     build(*sources, data)
@@ -143,8 +156,8 @@ def test_the_recipe_learns_what_the_library_does(
 ) -> None:
     """Without dropout, and with no document twice in a batch, which only the recipe masks."""
     build(*sources, tmp_path / "data")
-    settings = ["batch_queries=8", "max_steps=4", "warmup_steps=1", "base.dropout=0"]
-    recipe = Recipe.load("radar-mini", overrides=[*name_sources(tmp_path / "data", "examples", KINDS), *settings])
+    changes = ["batch_queries=8", "max_steps=4", "warmup_steps=1", "base.dropout=0"]
+    recipe = Recipe.load("radar-mini", overrides=[*name_sources(tmp_path / "data", "examples"), *changes])
     ours = train(recipe, tmp_path / "ours")
 
     def without_dropout(*args: Any, **kwargs: Any) -> SentenceTransformer:
@@ -169,8 +182,8 @@ def test_the_recipe_learns_what_the_library_does(
 def test_one_command_goes_from_the_corpora_to_figures(sources: tuple[Path, Path], tmp_path: Path) -> None:
     small = ["max_steps=2", "batch_queries=4", "max_pair_tokens=128"]
     stacks, planetmath = sources
-    settings = {"seeds": 2, "plain": True, "sample": 2, "set_": small}
-    command = partial(make, stacks=stacks, planetmath=planetmath, output=tmp_path / "made", **settings)
+    asked = {"seeds": 2, "plain": True, "sample": 2, "set_": small}
+    command = partial(make, stacks=stacks, planetmath=planetmath, output=tmp_path / "made", **asked)
     command(debug=True)
     report = json.loads((tmp_path / "made" / "results.json").read_text())
     systems = ["BM25", "base", "seed 1", "seed 2", "average", "plain, seed 1", "plain, seed 2", "plain, average"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -12,28 +13,27 @@ import typer
 from radar_cli import Debug, framed
 from torch_radar.checkpoints import MINILM, SMALL_DEFAULT
 from torch_radar.encoder import Encoder
+from torch_radar.loading import load_tokenizer
 from torch_radar.reranker import Reranker
-from training.averaging import average_adapters, low_rank_average
+from training.averaging import low_rank_average
 from training.data import Documents, read_examples, write_examples
-from training.mini.data import KINDS, RERANKED, build, read_evaluation_texts
+from training.export import export
+from training.latex import reading_latex
+from training.mini.data import KINDS, beginning, build, read_evaluation_texts
 from training.mini.measure import DEPTH, HeldOut, held_out_sets
 from training.mini.plain import train_plain
-from training.negatives import BM25Miner, Miner, RandomMiner, mine
+from training.negatives import BM25Miner, mine
 from training.plan import plan_rows
 from training.recipe import Recipe, RecipeError
-from training.run import read_data, train
+from training.run import begin, read_data, train
 
 # An adapter of 11 MB, with 93 % of the squared change of the linear layers: torch_radar/packaged/radar-mini/README.md.
 _RANK = 128
 # Vaswani's nDCG@10 is 3 % below the base's at full strength and 2 % at this, and problems' hardly changes.
 _STRENGTH = 0.9
 _LAYERS = ("query", "key", "value", "dense")
-_DEPTH = 60
-_PAIRED, _EASY = 48, 12
 _OTHERS = 6
 """Documents of a sample for each of its queries, beside the relevant ones."""
-_QUERY_CHARACTERS = 400
-"""A longer query would leave no room for a document in the pairs that the reranker is trained on."""
 _PAIR_TOKENS = 512
 """As many as the base has positions."""
 
@@ -59,7 +59,7 @@ def make(
     data, cache = output / "data", output / "cache"
     counts = build(stacks, planetmath, data, evaluation_texts=read_evaluation_texts(exclude))
     documents = Documents.from_files([data / "documents.jsonl"], cache)
-    overrides = [*name_sources(data, "examples", KINDS), *set_]
+    overrides = [*name_sources(data, "examples"), *set_]
     recipes = [Recipe.load("radar-mini", overrides=[*overrides, f"seed={seed}"]) for seed in range(1, seeds + 1)]
     if recipes[0].lora is not None:
         raise RecipeError("all weights are trained, and then averaged as an adapter: leave it null", "lora")
@@ -71,9 +71,12 @@ def make(
     trained = None
     if reranker:
         _mine_pairs(data, documents, cache)
-        overrides = [*name_sources(data, "pairs", RERANKED), *set_]
+        merged = output / "retriever-merged"  # what a reranker is trained from
+        if not merged.exists():
+            export(output / "retriever", merged)
+        overrides = [f"base.name={merged}", *name_sources(data, "pairs"), *set_]
         run = train(Recipe.load("radar-mini-reranker", overrides=overrides), output / "reranker-run")
-        adapter = average_adapters([run], output / "reranker", dtype=torch.float16)
+        adapter = _as_adapter([run], output / "reranker", base=MINILM.name)
         trained = Reranker(adapter, max_tokens=_PAIR_TOKENS, progress=True)
     results = {}
     for held_out in held_out_sets(data, tuple(measure_on)):
@@ -84,10 +87,10 @@ def make(
     return report
 
 
-def name_sources(data: Path, made: str, kinds: tuple[str, ...]) -> list[str]:
+def name_sources(data: Path, made: str) -> list[str]:
     """A recipe's keys that name the examples of every kind."""
     documents = data / "documents.jsonl"
-    paths = [data / f"{made}-{kind}.jsonl" for kind in kinds]
+    paths = [data / f"{made}-{kind}.jsonl" for kind in KINDS]
     return [f"data.{n}.path={path}" for n, path in enumerate(paths)] + [
         f"data.{n}.documents=[{documents}]" for n in range(len(paths))
     ]
@@ -95,24 +98,31 @@ def name_sources(data: Path, made: str, kinds: tuple[str, ...]) -> list[str]:
 
 def _with_average(prefix: str, recipes: list[Recipe], runs: list[Path], output: Path) -> dict[str, str]:
     """Names runs, and their average, which is written."""
-    average = low_rank_average(runs, output, rank=_RANK, targets=_LAYERS, strength=_STRENGTH, dtype=torch.float16)
+    average = _as_adapter(runs, output, strength=_STRENGTH)
     named = {f"{prefix}seed {recipe.seed}": str(run) for recipe, run in zip(recipes, runs, strict=True)}
     return named | {f"{prefix}average": str(average)}
 
 
+def _as_adapter(runs: list[Path], output: Path, **settings: Any) -> Path:
+    return low_rank_average(runs, output, rank=_RANK, targets=_LAYERS, dtype=torch.float16, **settings)
+
+
 def _mine_pairs(data: Path, documents: Documents, cache: Path) -> None:
-    """Mines what the reranker is trained on: what BM25 ranks, as it will be given, and a few of any kind besides."""
-    miners: list[Miner] = [BM25Miner(documents), RandomMiner(documents, _EASY)]
-    for kind in RERANKED:
+    """Mines what the reranker is trained on: BM25's first documents, for each query whose positive is among them."""
+    miner, tokenizer = BM25Miner(documents), reading_latex(load_tokenizer(MINILM))
+    for kind in KINDS:
         examples = read_examples(data / f"examples-{kind}.jsonl", documents, cache=cache)
-        short = (example for example in examples if len(example.query) <= _QUERY_CHARACTERS)
-        write_examples(data / f"short-{kind}.jsonl", short)
-        examples = read_examples(data / f"short-{kind}.jsonl", documents, cache=cache)
-        mine(examples, miners, _PAIRED, data / f"pairs-{kind}.jsonl", depth=_DEPTH)
+        ranked = mine(examples, [miner], DEPTH - 1, data / f"ranked-{kind}.jsonl", depth=DEPTH, ranked=True)
+        shorter = (
+            replace(example, query=beginning(example.query, tokenizer))
+            for example in read_examples(ranked, documents, cache=cache)
+        )
+        write_examples(data / f"pairs-{kind}.jsonl", shorter)
 
 
 def train_plain_rows(recipe: Recipe, cache: Path, output: Path) -> Path:
     """Trains the library's plain recipe on the very pairs of a recipe, in its order."""
+    begin(recipe, output)
     training_set, weights, sources = read_data(recipe, cache)
     rows = plan_rows(
         weights,

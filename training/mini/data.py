@@ -18,16 +18,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from training.data import Example, write_examples
 from training.data.records import read_records
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 _SHINGLE = 8
 """Words in a row that two texts must share to count as near-duplicates."""
 KINDS = ("stacks", "problems", "titles", "keywords")
-RERANKED = KINDS[:3]
-"""What the reranker is trained on."""
+_BEGINNING = (350, 100)
+"""The most characters, and tokens, of a query that the reranker is trained on."""
 BODY = "#body"
 """Ends the docno of a PlanetMath text without its title."""
 _KEYWORDS = (3, 8)
@@ -118,6 +121,15 @@ def read_evaluation_texts(paths: Iterable[Path]) -> Iterator[str]:
                 yield from (cell for row in csv.reader(file) for cell in row)
         else:
             yield from path.read_text(encoding="utf-8").splitlines()
+
+
+def beginning(query: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Cuts a query that would leave a document no room in the pairs that the reranker is trained on."""
+    characters, tokens = _BEGINNING
+    query = query[:characters].strip()
+    while len(tokenizer(query, add_special_tokens=False)["input_ids"]) > tokens:
+        query = query[: int(len(query) * 0.85)].strip()
+    return query
 
 
 def held_out(docno: str) -> bool:
