@@ -109,17 +109,23 @@ def low_rank_average(
         if (one.kind, one.base, one.template) != (first.kind, first.base, first.template):
             raise ExportError(f"{run} is not like {runs[0]} (kind, base or template): average one recipe")
     base = base or str(first.base)
-    untrained, *trained = map(_loaded, (replace(first, name=base, base=None), *checkpoints))
-    before, *after = (dict(loaded.model.named_parameters()) for loaded in (untrained, *trained))
+    untrained = _loaded(replace(first, name=base, base=None), new_head=True)
+    before, *after = (dict(one.model.named_parameters()) for one in (untrained, *map(_loaded, checkpoints)))
+    if any({n: w.shape for n, w in weights.items()} != {n: w.shape for n, w in before.items()} for weights in after):
+        raise ExportError(f"the runs' weights are not of the shape of {base}")
     head = untrained.head
     adapter, layers, kept, whole = {}, [], 0.0, 0.0
     for name, weight in before.items():
         layer, _, kind = name.rpartition(".")
+        in_head = head is not None and name.startswith(f"{head}.")
+        if not in_head and (kind != "weight" or layer.rpartition(".")[2] not in targets):
+            continue
         learnt = torch.stack([weights[name] for weights in after]).mean(dim=0)
-        if layer == head:
+        if in_head:
             adapter[f"base_model.model.{name}"] = learnt
+            continue
         change = learnt - weight
-        if kind != "weight" or layer.rpartition(".")[2] not in targets or not change.any():
+        if not change.any():
             continue
         left, values, right = torch.linalg.svd(change, full_matrices=False)
         roots = values[:rank].sqrt()
@@ -134,23 +140,24 @@ def low_rank_average(
     output.mkdir(parents=True, exist_ok=True)
     saved = {key: tensor.to(dtype).contiguous() for key, tensor in adapter.items()}
     save_file(saved, output / _WEIGHTS, {"format": "pt"})
-    LoraConfig(
+    config = LoraConfig(
         task_type=TaskType.FEATURE_EXTRACTION if head is None else TaskType.SEQ_CLS,
         base_model_name_or_path=base,
         inference_mode=True,
         r=rank,
         lora_alpha=rank,
-        target_modules=layers,
         modules_to_save=None if head is None else [head],
-    ).save_pretrained(str(output))
+    )
+    # In an order that is always the same: PEFT keeps the names as a set.
+    written = config.to_dict() | {"target_modules": layers}
+    (output / _CONFIG).write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
     _copy_tokenizer(runs[0], output)
     save_radar_json(output, replace(first, base=base, is_adapter=True))
     return output
 
 
-def _loaded(checkpoint: Checkpoint) -> LoadedModel:
-    """A checkpoint in float32; a reranker's base has a new head."""
-    return load(checkpoint, device=torch.device("cpu"), dtype=torch.float32, new_head=True)
+def _loaded(checkpoint: Checkpoint, *, new_head: bool = False) -> LoadedModel:
+    return load(checkpoint, device=torch.device("cpu"), dtype=torch.float32, new_head=new_head)
 
 
 def _copy_tokenizer(run: Path, output: Path) -> None:

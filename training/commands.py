@@ -62,7 +62,7 @@ def mine(
     negatives: Annotated[int, typer.Option(help="Negatives that each example shall have.")] = 11,
     depth: Annotated[int, typer.Option(help="The last rank that is looked at.")] = 100,
     margin: Annotated[float, typer.Option(help="Drop what scores above the positive less this share.")] = 0.05,
-    ranked: Annotated[bool, typer.Option(help="For a reranker: only examples whose positive is found.")] = False,
+    ranked: Annotated[bool, typer.Option(help="For a reranker (with --negatives 99): only found positives.")] = False,
     json_: Json = False,
     debug: Debug = False,
 ) -> str:

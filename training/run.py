@@ -21,7 +21,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from torch_radar.checkpoints import RADAR_JSON, Checkpoint, save_radar_json
 from torch_radar.files import replacing
 from torch_radar.loaded import LoadedModel
-from torch_radar.loading import choose_device, choose_dtype, load
+from torch_radar.loading import choose_device, choose_dtype, load, weights_digest
 from torch_radar.templates import PAIR_TEMPLATES, TEXT_TEMPLATES, PairTemplate, framing, token_ids
 from training.collator import RerankerCollator, RetrieverCollator
 from training.data import DataError, Documents, TrainingSet, concatenate, read_examples, read_tevatron
@@ -52,7 +52,7 @@ def train(recipe: Recipe, output: Path) -> Path:
 
     Returns:
         ``output``, which ends with the trained adapter or weights, ``radar.json``, ``recipe.yaml``,
-        ``data.json`` (what the data was), ``metrics.jsonl`` and ``metrics.png``.
+        ``data.json`` (digests of what it was made from), ``metrics.jsonl`` and ``metrics.png``.
 
     Raises:
         RecipeError, DataError, CheckpointError: Before any step, if recipe, data or base are wrong.
@@ -70,6 +70,7 @@ def train(recipe: Recipe, output: Path) -> Path:
         training_set, weights, sources = read_data(recipe, output / "cache")
         evaluator = evaluator_for(recipe, output / "cache")
     if process.is_main_process:
+        note_data(recipe, output)
         _warn_of_long_texts(recipe, loaded, checkpoint, training_set)
     rows = plan_rows(
         weights,
@@ -120,37 +121,48 @@ def processes() -> PartialState:
     return PartialState(cpu=choose_device().type == "cpu")
 
 
-def begin(recipe: Recipe, output: Path) -> None:
-    """Writes the recipe and the digests of its data into a run's folder, or checks them against what is there.
+def begin(recipe: Recipe, output: Path, recipe_file: str = RECIPE_FILE) -> None:
+    """Writes the recipe into a run's folder, or checks that it and its data are what the run was begun with.
 
     Raises:
-        DataError: If the folder's run was begun with another recipe, or with other contents of a file.
+        DataError: If they are not.
     """
     output.mkdir(parents=True, exist_ok=True)
-    path, text = output / RECIPE_FILE, recipe.to_yaml()
+    path, text = output / recipe_file, recipe.to_yaml()
     if not path.is_file():
         with replacing(path) as aside:
             aside.write_text(text, encoding="utf-8")
     elif path.read_text(encoding="utf-8") != text:
         raise DataError(f"{output} holds a run of another recipe: give another folder, or start that recipe again")
-    # A finished run can do without its data, and what is missing otherwise is named by its reader.
-    files = [file for source in recipe.data for file in (source.path, *source.documents) if Path(file).is_file()]
-    digests, path = {file: _digest(Path(file)) for file in files}, output / DATA_FILE
-    if not path.is_file():
-        with replacing(path) as aside:
-            aside.write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
-        return
-    begun_with = json.loads(path.read_text(encoding="utf-8"))
-    changed = [file for file, digest in digests.items() if begun_with.get(file) != digest]
-    if changed:
-        raise DataError(
-            f"{output} holds a run on other contents of {', '.join(changed)}: give another folder, or bring them back"
-        )
+    trained = (output / RADAR_JSON).is_file() or complete_checkpoints(output)
+    if trained and (output / DATA_FILE).is_file():
+        begun_with = json.loads((output / DATA_FILE).read_text(encoding="utf-8"))
+        # A finished run can do without its data, and what is missing otherwise is named by its reader.
+        changed = [name for name, digest in _digests(recipe).items() if begun_with.get(name, digest) != digest]
+        if changed:
+            raise DataError(
+                f"{output} holds a run on other contents of {', '.join(changed)}: give another folder, or bring those "
+                "back"
+            )
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def note_data(recipe: Recipe, output: Path) -> None:
+    """Keeps digests of what a new run is made from: its data, its evaluation, and its base if that is a folder."""
+    if not complete_checkpoints(output):
+        with replacing(output / DATA_FILE) as aside:
+            aside.write_text(json.dumps(_digests(recipe), indent=2) + "\n", encoding="utf-8")
+
+
+def _digests(recipe: Recipe) -> dict[str, str]:
+    names = [name for source in recipe.data for name in (source.path, *source.documents)]
+    if (on := recipe.evaluation) is not None:
+        names += [*on.documents, on.queries, on.qrels, *([on.candidates] if on.candidates else [])]
+    digests = {}
+    for path in (Path(name) for name in names if Path(name).is_file()):
+        with path.open("rb") as file:
+            digests[str(path)] = hashlib.file_digest(file, "sha256").hexdigest()
+    base = Path(recipe.base.name).expanduser()
+    return digests | ({recipe.base.name: weights_digest(base)} if base.is_dir() else {})
 
 
 def load_base(recipe: Recipe) -> tuple[LoadedModel, Checkpoint]:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.training.runs import write_recipe
-from torch_radar.checkpoints import resolve
+from torch_radar.checkpoints import MINILM, resolve
 from torch_radar.encoder import Encoder
 from torch_radar.loading import LazyModel
 from training.averaging import average_adapters, low_rank_average
@@ -133,6 +133,8 @@ def test_what_has_no_low_rank_average_is_refused(runs, whole_runs, tmp_path) -> 
         low_rank_average(runs, tmp_path / "adapter", rank=2, targets=LAYERS)
     with pytest.raises(ExportError, match="no layer named nothing"):
         low_rank_average(whole_runs, tmp_path / "adapter", rank=2, targets=["nothing"])
+    with pytest.raises(ExportError, match="not of the shape"):
+        low_rank_average(whole_runs, tmp_path / "adapter", rank=2, targets=LAYERS, base=MINILM.name)
     assert not (tmp_path / "adapter").exists()
 
 

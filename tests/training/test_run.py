@@ -193,21 +193,42 @@ def test_a_finished_run_is_left_alone_and_another_recipe_is_refused(base, data, 
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_a_run_on_other_data_under_the_same_names_is_refused(base, tmp_path, finished) -> None:
-    write_data(tmp_path / "data")
-    recipe = write_recipe(tmp_path / "r.yaml", base, "retriever", tmp_path / "data", max_steps=1)
+@pytest.mark.parametrize("changed", ["examples.jsonl", "documents.jsonl", "qrels", "base"])
+def test_a_run_on_other_data_under_the_same_names_is_refused(base, tmp_path, finished, changed) -> None:
+    folder = tmp_path / "data"
+    write_data(folder)
+    weights_of_base = shutil.copytree(base, tmp_path / "base")
+    source = {"path": str(folder / "examples.jsonl"), "documents": [str(folder / "documents.jsonl")]}
+    settings = {"data": [source], "evaluation": evaluation(folder), "max_steps": 2}
+    recipe = write_recipe(tmp_path / "r.yaml", weights_of_base, "retriever", folder, **settings)
     output = train(recipe, tmp_path / "out")
     if not finished:
         (output / "radar.json").unlink()
-    examples = Path(recipe.data[0].path)
-    written = examples.read_text(encoding="utf-8")
-    examples.write_text(written.replace("\n", " \n", 1), encoding="utf-8")
-    with pytest.raises(DataError, match=f"other contents of {re.escape(str(examples))}: give another folder"):
+    file = weights_of_base / "config.json" if changed == "base" else folder / changed
+    written = file.read_text(encoding="utf-8")
+    file.write_text(written.replace("\n", " \n", 1), encoding="utf-8")
+    named = weights_of_base if changed == "base" else file
+    with pytest.raises(DataError, match=f"other contents of {re.escape(str(named))}: give another folder"):
         train(recipe, output)
-    examples.write_text(written, encoding="utf-8")
-    assert train(recipe, output) == output
-    examples.unlink()
-    assert train(recipe, output) == output, "what is finished needs its data no more"
+    file.write_text(written, encoding="utf-8")
+    train(recipe, output)
+    if changed != "base":
+        file.unlink()
+        train(recipe, output)  # what is finished needs its data no more
+
+
+def test_what_stopped_a_run_before_its_first_step_may_be_mended(base, tmp_path) -> None:
+    recipe = write_recipe(tmp_path / "r.yaml", base, "retriever", tmp_path, max_steps=1)
+    with pytest.raises(FileNotFoundError, match="examples.jsonl"):
+        train(recipe, tmp_path / "out")
+    (tmp_path / "examples.jsonl").write_text("{")
+    with pytest.raises(DataError, match="1"):
+        train(recipe, tmp_path / "out")
+    write_data(tmp_path)
+    output = train(recipe, tmp_path / "out")
+    (output / "data.json").unlink()  # as an older run, of whose data nothing is known
+    write_data(tmp_path, examples=20)
+    assert train(recipe, output) == output and not (output / "data.json").exists()
 
 
 def test_early_stopping_keeps_the_best_and_a_kill_after_it_changes_nothing(base, data, tmp_path, monkeypatch) -> None:

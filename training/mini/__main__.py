@@ -13,7 +13,7 @@ import typer
 from radar_cli import Debug, framed
 from torch_radar.checkpoints import MINILM, SMALL_DEFAULT
 from torch_radar.encoder import Encoder
-from torch_radar.loading import load_tokenizer
+from torch_radar.loading import load_tokenizer, weights_digest
 from torch_radar.reranker import Reranker
 from training.averaging import low_rank_average
 from training.data import Documents, read_examples, write_examples
@@ -25,7 +25,7 @@ from training.mini.plain import train_plain
 from training.negatives import BM25Miner, mine
 from training.plan import plan_rows
 from training.recipe import Recipe, RecipeError
-from training.run import begin, read_data, train
+from training.run import begin, note_data, read_data, train
 
 # An adapter of 11 MB, with 93 % of the squared change of the linear layers: torch_radar/packaged/radar-mini/README.md.
 _RANK = 128
@@ -68,20 +68,21 @@ def make(
     if plain:
         runs = [train_plain_rows(recipe, cache, output / f"plain-{recipe.seed}") for recipe in recipes]
         systems |= _with_average("plain, ", recipes, runs, output / "plain")
-    trained = None
+    rerankers: dict[str, Path] = {}
     if reranker:
         _mine_pairs(data, documents, cache)
-        merged = output / "retriever-merged"  # what a reranker is trained from
+        retriever = output / "retriever"
+        merged = output / f"merged-{weights_digest(retriever)[:8]}"  # what a reranker is trained from
         if not merged.exists():
-            export(output / "retriever", merged)
+            export(retriever, merged)
         overrides = [f"base.name={merged}", *name_sources(data, "pairs"), *set_]
         run = train(Recipe.load("radar-mini-reranker", overrides=overrides), output / "reranker-run")
         adapter = _as_adapter([run], output / "reranker", base=MINILM.name)
-        trained = Reranker(adapter, max_tokens=_PAIR_TOKENS, progress=True)
+        rerankers = {"reranker": adapter, "reranker, all weights": run}
     results = {}
     for held_out in held_out_sets(data, tuple(measure_on)):
         part = held_out if sample is None else held_out.sample(sample, _OTHERS * sample)
-        results[part.name] = _measured(part, systems, trained)
+        results[part.name] = _measured(part, systems, rerankers)
     report = json.dumps({"examples": counts, "results": results}, indent=2)
     (output / "results.json").write_text(report + "\n", encoding="utf-8")
     return report
@@ -122,7 +123,7 @@ def _mine_pairs(data: Path, documents: Documents, cache: Path) -> None:
 
 def train_plain_rows(recipe: Recipe, cache: Path, output: Path) -> Path:
     """Trains the library's plain recipe on the very pairs of a recipe, in its order."""
-    begin(recipe, output)
+    begin(recipe, output, "pairs-of.yaml")  # not recipe.yaml: pairs and their order are all it takes from there
     training_set, weights, sources = read_data(recipe, cache)
     rows = plan_rows(
         weights,
@@ -133,10 +134,11 @@ def train_plain_rows(recipe: Recipe, cache: Path, output: Path) -> Path:
     )
     if recipe.max_steps is not None:
         rows = rows[: recipe.max_steps * recipe.batch_queries]
+    note_data(recipe, output)
     return train_plain(training_set, rows, recipe.batch_queries, recipe.seed, output)
 
 
-def _measured(held_out: HeldOut, systems: dict[str, str], reranker: Reranker | None) -> dict[str, dict[str, float]]:
+def _measured(held_out: HeldOut, systems: dict[str, str], rerankers: dict[str, Path]) -> dict[str, dict[str, float]]:
     """The figures of BM25 and of every system, each reading as much of a text as radar-mini does where it is used."""
     limit = SMALL_DEFAULT.max_tokens
     bm25 = held_out.bm25()
@@ -144,8 +146,9 @@ def _measured(held_out: HeldOut, systems: dict[str, str], reranker: Reranker | N
     for name, checkpoint in systems.items():
         encoder = Encoder(checkpoint, max_query_tokens=limit, max_document_tokens=limit, progress=True)
         measured[name] = held_out.measured(held_out.dense(encoder))
-    if reranker is not None:
-        measured[f"BM25 % {DEPTH} >> reranker"] = held_out.measured(held_out.reranked(reranker, bm25))
+    for name, folder in rerankers.items():
+        reranker = Reranker(folder, max_tokens=_PAIR_TOKENS, progress=True)
+        measured[f"BM25 % {DEPTH} >> {name}"] = held_out.measured(held_out.reranked(reranker, bm25))
     return measured
 
 

@@ -74,7 +74,8 @@ def mine(
         skip: First ranks left out of the rankings of miners that are no :class:`ScoringMiner`.
         margin: See above; None for no such guard.
         ranked: Whether to leave out an example whose positive no miner ranks. A reranker needs that: it orders what
-            a first stage found, and where only negatives were found it learns to tell how a text came there.
+            a first stage found, and where only negatives were found it learns to tell how a text came there. Ask for
+            as many negatives as the depth, else all of them rank high and positives anywhere.
         same_document: Gives a docno's document where docnos name passages.
         texts: Where the texts go: ``"inline"``, ``"beside"`` (``x.documents.jsonl`` for ``x.jsonl``, with
             those that examples name), or nowhere: then the file is read with ``training_set.documents``.
@@ -125,7 +126,8 @@ def mine(
                 block = miner.block(start, min(start + batch, len(training_set)), counts)
                 done.append(_lines(work / "block.jsonl", block, inline), dict(counts))
                 bar.update(min(batch, len(training_set) - start))
-        if counts["unranked"] == len(training_set):
+        if not done.data.stat().st_size:
+            shutil.rmtree(work)
             raise DataError(
                 f"no miner ranks the positive of any example among its first {depth}: raise depth, or do without ranked"
             )
@@ -236,6 +238,10 @@ def _check(settings: Mapping[str, Any], miners: Sequence[Miner], output: Path) -
             raise ValueError(f"{name} must be at least 1, not {settings[name]!r}")
     if not 0 <= settings["skip"] < settings["depth"]:
         raise ValueError(f"skip must lie from 0 to below depth ({settings['depth']}), not at {settings['skip']!r}")
+    if settings["ranked"] and settings["skip"]:
+        raise ValueError(
+            "skip leaves out first ranks of the negatives alone: positives would be told by theirs (ranked)"
+        )
     if settings["margin"] is not None and not 0 <= settings["margin"] < 1:
         raise ValueError(f"margin must be None or from 0 to below 1, not {settings['margin']!r}")
     if settings["texts"] not in (None, "inline", "beside"):
