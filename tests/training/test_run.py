@@ -222,7 +222,7 @@ def test_what_stopped_a_run_before_its_first_step_may_be_mended(base, tmp_path) 
     with pytest.raises(FileNotFoundError, match="examples.jsonl"):
         train(recipe, tmp_path / "out")
     (tmp_path / "examples.jsonl").write_text("{")
-    with pytest.raises(DataError, match="1"):
+    with pytest.raises(DataError, match=r"examples\.jsonl:1"):
         train(recipe, tmp_path / "out")
     write_data(tmp_path)
     output = train(recipe, tmp_path / "out")

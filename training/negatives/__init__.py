@@ -74,7 +74,7 @@ def mine(
         skip: First ranks left out of the rankings of miners that are no :class:`ScoringMiner`.
         margin: See above; None for no such guard.
         ranked: Whether to leave out an example whose positive no miner ranks. A reranker needs that: it orders what
-            a first stage found, and where only negatives were found it learns to tell how a text came there. Ask for
+            a first stage found, and where only negatives were found it can learn how a text came there instead. Ask for
             as many negatives as the depth, else all of them rank high and positives anywhere.
         same_document: Gives a docno's document where docnos name passages.
         texts: Where the texts go: ``"inline"``, ``"beside"`` (``x.documents.jsonl`` for ``x.jsonl``, with
