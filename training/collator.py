@@ -6,7 +6,7 @@ the column hold texts of similar length.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +20,8 @@ from training.plan import choose
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from training.negatives import ScoringMiner
 
 
 class _Column:
@@ -119,8 +121,8 @@ class RetrieverCollator(_Collator):
                 "documents": _table(
                     [[places["document", d] for d in group] for _, group in groups], self.group_size, 0
                 ),
-                "ids": _table([self._ids(group) for _, group in groups], self.group_size),
-                "relevant": _table(relevant, max(map(len, relevant))),
+                "ids": _table([self._ids(group) for _, group in groups], self.group_size, ABSENT),
+                "relevant": _table(relevant, max(map(len, relevant)), ABSENT),
             }
         }
 
@@ -135,11 +137,13 @@ class RerankerCollator(_Collator):
         max_pair_tokens: A longer pair loses the end of its document.
         group_size: One positive and this many less one negatives, at most.
         seed: Of the choice among more negatives than that.
+        teacher: Scores the documents of each group too, if given.
     """
 
-    def __init__(self, *args: Any, max_pair_tokens: int, **settings: Any) -> None:
+    def __init__(self, *args: Any, max_pair_tokens: int, teacher: ScoringMiner | None = None, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.max_pair_tokens = max_pair_tokens
+        self.teacher = teacher
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """Returns ``text_input_ids``, ``text_attention_mask`` int64 (pairs, longest), and ``label``."""
@@ -153,13 +157,15 @@ class RerankerCollator(_Collator):
         for key, ids in zip(keys, framed, strict=True):
             column.add(key, ids)
         features, places = column.tensors()
-        return features | {
-            "label": {
-                "pairs": _table([[places[e.query, d] for d in group] for e, group in groups], self.group_size, 0),
-                "ids": _table([self._ids(group) for _, group in groups], self.group_size),
-            }
+        label = {
+            "pairs": _table([[places[e.query, d] for d in group] for e, group in groups], self.group_size, 0),
+            "ids": _table([self._ids(group) for _, group in groups], self.group_size, ABSENT),
         }
+        if self.teacher is not None:
+            scores = self.teacher.scores([example.query for example, _ in groups], [group for _, group in groups])
+            label["teacher"] = _table(scores, self.group_size, 0.0)
+        return features | {"label": label}
 
 
-def _table(rows: list[list[int]], width: int, filler: int = ABSENT) -> Tensor:
-    return torch.tensor([row + [filler] * (width - len(row)) for row in rows])
+def _table(rows: Sequence[Sequence[float]], width: int, filler: float) -> Tensor:
+    return torch.tensor([[*row, *[filler] * (width - len(row))] for row in rows])

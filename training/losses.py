@@ -118,19 +118,42 @@ class InfoNCE(_OneColumnLoss):
 class GroupCrossEntropy(_OneColumnLoss):
     """Softmax over the logits of a query's positive and its negatives, as in RankLLaMA and RaDeR's reranker.
 
+    With a teacher, part of the target is the teacher's softmax over the same group (knowledge distillation,
+    https://arxiv.org/abs/1503.02531), which also says how wrong each negative is.
+
     Labels: ``pairs`` int64 (rows, group), places of the pairs among the texts, the positive first; ``ids`` int64
-    (rows, group), :data:`ABSENT` where a row has fewer negatives.
+    (rows, group), :data:`ABSENT` where a row has fewer negatives; ``teacher`` float32 (rows, group), the teacher's
+    scores, where there is one.
 
     Args:
         model: Texts to logits (texts, 1).
+        teacher_weight: Part of the target that is the teacher's; 0 is the label alone.
+        teacher_temperature: What the teacher's scores are divided by.
         mini_batch_tokens: Tokens that go through the model at once.
         caching: Whether to save memory by GradCache.
     """
 
-    def __init__(self, model: nn.Module, *, mini_batch_tokens: int = 8192, caching: bool = True) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        teacher_weight: float = 0.0,
+        teacher_temperature: float = 1.0,
+        mini_batch_tokens: int = 8192,
+        caching: bool = True,
+    ) -> None:
         super().__init__(model, mini_batch_tokens=mini_batch_tokens, caching=caching)
+        self.teacher_weight = teacher_weight
+        self.teacher_temperature = teacher_temperature
 
     def loss_of(self, outputs: Tensor, labels: dict[str, Tensor]) -> Tensor:
         """Returns the loss of logits (texts, 1)."""
-        scores = outputs[:, 0][labels["pairs"]].masked_fill(labels["ids"] == ABSENT, -torch.inf)
-        return cross_entropy(scores, torch.zeros_like(labels["ids"][:, 0]))
+        absent = labels["ids"] == ABSENT
+        scores = outputs[:, 0][labels["pairs"]].masked_fill(absent, -torch.inf)
+        loss = cross_entropy(scores, torch.zeros_like(labels["ids"][:, 0]))
+        if not self.teacher_weight:
+            return loss
+        opinion = (labels["teacher"].to(scores) / self.teacher_temperature).masked_fill(absent, -torch.inf)
+        surprise = -scores.log_softmax(dim=1).masked_fill(absent, 0)
+        distilled = (opinion.softmax(dim=1) * surprise).sum(dim=1).mean()
+        return (1 - self.teacher_weight) * loss + self.teacher_weight * distilled

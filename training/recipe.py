@@ -17,7 +17,7 @@ from torch_radar.templates import PAIR_TEMPLATES, TEXT_TEMPLATES, PairTemplate, 
 from training.recipe_file import read_recipe
 from training.settings import NonEmpty, Range, RecipeError, Settings, below, build, nearest
 
-__all__ = ["BaseModel", "DataSource", "Evaluation", "Lora", "Recipe", "RecipeError", "shipped_recipes"]
+__all__ = ["BaseModel", "DataSource", "Evaluation", "Lora", "Recipe", "RecipeError", "Teacher", "shipped_recipes"]
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -120,6 +120,21 @@ class Evaluation(Settings):
 
 
 @dataclass(frozen=True)
+class Teacher(Settings):
+    """A retriever whose opinion of a group a reranker is to share, besides the labels.
+
+    Attributes:
+        name: A checkpoint: a released name or a folder.
+        weight: How much of the target is its opinion; the rest is the label.
+        temperature: What its cosines are divided by before the softmax: the smaller, the surer it is.
+    """
+
+    name: Text
+    weight: Annotated[float, Range(above=0, high=1)] = 0.5
+    temperature: Positive = 0.05
+
+
+@dataclass(frozen=True)
 class Recipe(Settings):
     """All settings of one training run; the defaults are the paper's where it states them.
 
@@ -138,6 +153,7 @@ class Recipe(Settings):
         group_size: Documents per query: one positive and ``group_size - 1`` negatives.
         temperature: What similarities are divided by (retriever).
         in_batch_negatives: Whether the documents of other queries are negatives too (retriever).
+        teacher: A retriever to learn from besides the labels (reranker); ``None`` is the labels alone, as in the paper.
         caching: GradCache: memory of one mini-batch for a second forward pass.
         mini_batch_tokens: Padded tokens that go through the model at once.
         learning_rate: At its highest.
@@ -168,6 +184,7 @@ class Recipe(Settings):
     group_size: Count = 12
     temperature: Positive = 0.01
     in_batch_negatives: bool = True
+    teacher: Teacher | None = None
     caching: bool = True
     mini_batch_tokens: Count = 8192
     learning_rate: Positive = 1e-4
@@ -190,6 +207,8 @@ class Recipe(Settings):
         self._check_contrast()
         if all(source.weight == 0 for source in self.data):
             raise RecipeError("every weight is 0, so nothing would be trained on", "data")
+        if self.kind == "retriever" and self.teacher is not None:
+            raise RecipeError("is for rerankers: leave it out of a retriever's recipe", "teacher")
         if self.kind == "reranker" and self.evaluation is not None and self.evaluation.candidates is None:
             raise RecipeError("is missing: a reranker reorders a run, so name one", "evaluation.candidates")
 

@@ -8,7 +8,7 @@ import logging
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
 from torch_radar.checkpoints import RADAR_JSON, Checkpoint, save_radar_json
+from torch_radar.encoder import Encoder
 from torch_radar.files import replacing
 from torch_radar.loaded import LoadedModel
 from torch_radar.loading import choose_device, choose_dtype, load, weights_digest
@@ -33,6 +34,9 @@ from training.plan import plan_rows
 from training.plots import plot_metrics
 from training.recipe import Recipe
 from training.trainer import EarlyStopping, MetricsLog, ProgressBar, complete_checkpoints, trainer_for
+
+if TYPE_CHECKING:
+    from training.negatives import ScoringMiner
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +73,7 @@ def train(recipe: Recipe, output: Path) -> Path:
     with process.main_process_first():  # the others find what it leaves in the cache
         training_set, weights, sources = read_data(recipe, output / "cache")
         evaluator = evaluator_for(recipe, output / "cache")
+        teacher = _teacher(recipe, training_set, loaded.device, output / "cache")
     if process.is_main_process:
         note_data(recipe, output)
         _warn_of_long_texts(recipe, loaded, checkpoint, training_set)
@@ -98,7 +103,7 @@ def train(recipe: Recipe, output: Path) -> Path:
         checkpoints_kept=recipe.checkpoints_kept,
         loss=partial(_loss, recipe),
         train_dataset=Dataset.from_dict({"row": rows, "position": np.arange(len(rows))}),
-        data_collator=_collator(recipe, training_set, loaded, checkpoint),
+        data_collator=_collator(recipe, training_set, loaded, checkpoint, teacher),
         evaluator=evaluator,
         callbacks=[MetricsLog(output / METRICS_FILE), ProgressBar(), *stopping],
     )
@@ -161,8 +166,9 @@ def _digests(recipe: Recipe) -> dict[str, str]:
     for path in (Path(name) for name in names if Path(name).is_file()):
         with path.open("rb") as file:
             digests[str(path)] = hashlib.file_digest(file, "sha256").hexdigest()
-    base = Path(recipe.base.name).expanduser()
-    return digests | ({recipe.base.name: weights_digest(base)} if base.is_dir() else {})
+    models = [recipe.base.name, *([recipe.teacher.name] if recipe.teacher else [])]
+    folders = {name: Path(name).expanduser() for name in models}
+    return digests | {name: weights_digest(folder) for name, folder in folders.items() if folder.is_dir()}
 
 
 def load_base(recipe: Recipe) -> tuple[LoadedModel, Checkpoint]:
@@ -322,17 +328,37 @@ def _arguments(recipe: Recipe, output: Path, steps: int, loaded: LoadedModel) ->
 def _loss(recipe: Recipe, model: nn.Module) -> InfoNCE | GroupCrossEntropy:
     shared: dict[str, Any] = {"mini_batch_tokens": recipe.mini_batch_tokens, "caching": recipe.caching}
     if recipe.kind == "reranker":
+        if recipe.teacher is not None:
+            shared |= {"teacher_weight": recipe.teacher.weight, "teacher_temperature": recipe.teacher.temperature}
         return GroupCrossEntropy(model, **shared)
     return InfoNCE(model, temperature=recipe.temperature, in_batch_negatives=recipe.in_batch_negatives, **shared)
 
 
+def _teacher(recipe: Recipe, training_set: TrainingSet, device: torch.device, cache: Path) -> ScoringMiner | None:
+    """Has a recipe's teacher encode the documents once, into the run's cache."""
+    if recipe.teacher is None:
+        return None
+    from training.negatives import EncoderMiner  # with bm25s, which starts JAX where it is installed
+
+    encoder = Encoder(recipe.teacher.name, device=str(device), dtype=recipe.precision)
+    teacher = EncoderMiner(training_set.documents, encoder, cache / "teacher")
+    teacher.encode_documents()
+    return teacher
+
+
 def _collator(
-    recipe: Recipe, training_set: TrainingSet, loaded: LoadedModel, checkpoint: Checkpoint
+    recipe: Recipe,
+    training_set: TrainingSet,
+    loaded: LoadedModel,
+    checkpoint: Checkpoint,
+    teacher: ScoringMiner | None = None,
 ) -> RetrieverCollator | RerankerCollator:
     shared: dict[str, Any] = {"group_size": recipe.group_size, "seed": recipe.seed}
     if recipe.kind == "reranker":
         limit = recipe.max_pair_tokens
-        return RerankerCollator(training_set, loaded.tokenizer, checkpoint, max_pair_tokens=limit, **shared)
+        return RerankerCollator(
+            training_set, loaded.tokenizer, checkpoint, max_pair_tokens=limit, teacher=teacher, **shared
+        )
     limits = {"max_query_tokens": recipe.max_query_tokens, "max_document_tokens": recipe.max_document_tokens}
     return RetrieverCollator(training_set, loaded.tokenizer, checkpoint, **limits, **shared)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from torch_radar.checkpoints import Checkpoint, save_radar_json
+from torch_radar.templates import QUERY_DOCUMENT
 from training import trainer
 from training.recipe import Recipe
 from training.run import train
@@ -75,6 +78,13 @@ def write_recipe(path: Path, weights: Path, kind: str, examples: Path, **changes
     }
     path.write_text(json.dumps(settings | changes))  # JSON is YAML
     return Recipe.load(path)
+
+
+def write_teacher(weights: Path, folder: Path) -> Path:
+    """A base as a retriever that can teach."""
+    shutil.copytree(weights, folder)
+    save_radar_json(folder, Checkpoint("teacher", "retriever", QUERY_DOCUMENT, "last_token", max_tokens=64))
+    return folder
 
 
 def evaluation(data: Path, **changes: Any) -> dict[str, Any]:

@@ -91,6 +91,19 @@ def test_pairs_are_in_the_form_torch_radar_serves(training_set, tokenizer) -> No
             assert column[label["pairs"][row, place]] == ids
 
 
+def test_a_teacher_scores_the_documents_of_each_group(training_set, tokenizer) -> None:
+    class Teacher:
+        def scores(self, queries: list[str], docnos: list[list[str]]) -> list[list[float]]:
+            return [[len(query) + ord(d[0]) / 128 for d in group] for query, group in zip(queries, docnos, strict=True)]
+
+    batch = collate(RerankerCollator, training_set, tokenizer, [0, 1], RERANKER, max_pair_tokens=50, teacher=Teacher())
+    assert batch["label"]["teacher"].dtype == torch.float32
+    for row, (_, query, positive, negatives, _) in enumerate(EXAMPLES[:2]):
+        expected = [len(query) + ord(docno[0]) / 128 for docno in (positive, *negatives)]
+        assert batch["label"]["teacher"][row, : len(expected)].tolist() == expected
+    assert batch["label"]["teacher"].shape == batch["label"]["ids"].shape
+
+
 def test_a_column_goes_from_longest_to_shortest_and_holds_each_text_once(training_set, tokenizer) -> None:
     batch = retriever_batch(training_set, tokenizer, [0, 1, 2, 3, 0])
     column = sequences(batch)

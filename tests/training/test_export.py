@@ -26,7 +26,7 @@ from training.export import export
 from training.export.agreement import TEXTS, ExportError, pair_halves
 from training.export.card import model_card
 from training.model import make_trainable
-from training.recipe import BaseModel, DataSource, Lora, Recipe
+from training.recipe import BaseModel, DataSource, Lora, Recipe, Teacher
 from training.run import load_base, save_trained, train
 
 LIMIT = 160
@@ -78,10 +78,10 @@ def run_folder(recipe: Recipe, folder: Path, *, trained: bool = True) -> Path:
 
 @pytest.fixture(scope="session")
 def runs(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    room = tmp_path_factory.mktemp("runs")
+    room, teacher = tmp_path_factory.mktemp("runs"), Teacher("/somewhere/private/teacher", weight=0.25)
     return {
         "retriever": run_folder(recipe_of(base), room / "retriever"),
-        "reranker": run_folder(recipe_of(base, kind="reranker"), room / "reranker"),
+        "reranker": run_folder(recipe_of(base, kind="reranker", teacher=teacher), room / "reranker"),
         "full": run_folder(recipe_of(base, lora=None), room / "full"),
     }
 
@@ -375,6 +375,7 @@ def test_the_card_has_front_matter_exact_strings_and_no_local_path(retriever: Pa
 def test_the_card_of_a_reranker_shows_code_that_scores(reranker: Path) -> None:
     card = (reranker / "README.md").read_text()
     assert front_matter(card)["pipeline_tag"] == "text-ranking"
+    assert "| teacher | 0.25 of the target: softmax of the cosines of teacher, divided by 0.05 |" in card
     code = next(part for part in card.split("```python\n")[1:] if "AutoModelForSequence" in part).split("```")[0]
     pairs = list(zip(TEXTS, TEXTS[::-1], strict=True))
     scope: dict[str, Any] = {"pairs": pairs}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import socket
 from pathlib import Path
@@ -102,25 +103,34 @@ def test_info_nce_equals_its_definition(caching: bool, rows: int, group: int, se
 
 
 @pytest.mark.parametrize("caching", [False, True])
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 @settings(max_examples=15, deadline=None)
 @given(rows=st.integers(1, 5), group=st.integers(2, 5), seed=st.integers(0, 10_000), budget=st.integers(1, 200))
 def test_group_cross_entropy_equals_its_definition(
-    caching: bool, rows: int, group: int, seed: int, budget: int
+    caching: bool, weight: float, rows: int, group: int, seed: int, budget: int
 ) -> None:
     features = column(rows * group, seed)
     generator = torch.Generator().manual_seed(seed)
     pairs = torch.randperm(rows * group, generator=generator).reshape(rows, group)
     ids = pairs.clone()
     ids[0, -1] = ABSENT
+    opinions = torch.rand(rows, group, generator=generator, dtype=torch.float64)
     expected_model, model = Toy(size=1), Toy(size=1)
     logits = expected_model(features)["sentence_embedding"][:, 0]
     per_row = []
     for i in range(rows):
-        scores = torch.stack([logits[pairs[i, g]] for g in range(group) if ids[i, g] != ABSENT])
-        per_row.append(torch.logsumexp(scores, dim=0) - scores[0])
+        present = [g for g in range(group) if ids[i, g] != ABSENT]
+        scores = torch.stack([logits[pairs[i, g]] for g in present])
+        # The target: a mixture of the label, which is the first, and of the teacher's softmax over those present.
+        beliefs = [math.exp(opinions[i, g] / 0.2) for g in present]
+        target = [weight * belief / sum(beliefs) + (1 - weight) * (g == 0) for g, belief in enumerate(beliefs)]
+        surprises = torch.logsumexp(scores, dim=0) - scores
+        per_row.append(sum(share * surprise for share, surprise in zip(target, surprises, strict=True)))
     expected = torch.stack(per_row).mean()
-    labels = {"pairs": pairs, "ids": ids}
-    loss = GroupCrossEntropy(model, mini_batch_tokens=budget, caching=caching)([features], labels)
+    labels = {"pairs": pairs, "ids": ids} | ({"teacher": opinions} if weight else {})
+    loss = GroupCrossEntropy(
+        model, teacher_weight=weight, teacher_temperature=0.2, mini_batch_tokens=budget, caching=caching
+    )([features], labels)
     torch.testing.assert_close(loss, expected, atol=1e-9, rtol=1e-9)
     expected.backward()
     loss.backward()

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torch_radar.templates import PAIR_TEMPLATES, TEXT_TEMPLATES
-from training.recipe import BaseModel, DataSource, Evaluation, Lora, Recipe, RecipeError, shipped_recipes
+from training.recipe import BaseModel, DataSource, Evaluation, Lora, Recipe, RecipeError, Teacher, shipped_recipes
 
 PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
 
@@ -210,6 +210,8 @@ def test_an_error_in_an_override_names_the_override(recipe_file: Path, override:
         (MINIMAL, "base.template=plain", "base.pooling", "those that do: query-document, query-passage"),
         (MINIMAL, "{lora}", "base.dtype", "use float32"),
         (RERANKER, "group_size=1", "group_size", "at least 2 for a reranker"),
+        (RERANKER, "teacher={name: x, weight: 0}", "teacher.weight", "must be at most 1 and above 0"),
+        (MINIMAL, "teacher={name: x}", "teacher", "is for rerankers"),
         (MINIMAL, "{alone}", "group_size", "no negatives at all"),
         (MINIMAL, "data.0.weight=0", "data", "nothing would be trained on"),
         (RERANKER, "evaluation={documents: [d], queries: q, qrels: r}", "evaluation.candidates", "name one"),
@@ -328,9 +330,14 @@ def documented_keys() -> Iterator[tuple[str, str]]:
 def test_every_key_is_documented_with_its_default() -> None:
     documented = dict(documented_keys())
     expected = {}
-    for prefix, cls in {"": Recipe, "base.": BaseModel, "lora.": Lora, "data.0.": DataSource}.items() | {
-        ("evaluation.", Evaluation)
-    }:
+    sections = {
+        "base.": BaseModel,
+        "lora.": Lora,
+        "teacher.": Teacher,
+        "data.0.": DataSource,
+        "evaluation.": Evaluation,
+    }
+    for prefix, cls in {"": Recipe, **sections}.items():
         for field in fields(cls):
             default = field.default if field.default is not MISSING else field.default_factory
             expected[prefix + field.name] = "—" if default is MISSING else default

@@ -29,8 +29,9 @@ from tests.training.runs import (
     weights,
     write_data,
     write_recipe,
+    write_teacher,
 )
-from torch_radar.checkpoints import load_radar_json
+from torch_radar.checkpoints import CheckpointError, load_radar_json
 from torch_radar.encoder import Encoder
 from torch_radar.reranker import Reranker
 from torch_radar.templates import QUERY_DOCUMENT, token_ids
@@ -111,6 +112,24 @@ def test_adapters_are_float32_over_a_bfloat16_base(kind, precision, base, data, 
     assert np.isfinite(outputs(kind, str(output))).all()
 
 
+def test_a_reranker_learns_from_a_teacher_as_much_as_the_recipe_says(base, data, tmp_path) -> None:
+    teacher = {"name": str(write_teacher(base, tmp_path / "teacher")), "temperature": 0.01}
+    losses = {}
+    for weight in (None, 1e-6, 1.0):
+        settings = {"teacher": teacher | {"weight": weight}} if weight else {}
+        recipe = write_recipe(tmp_path / "r.yaml", base, "reranker", data, max_steps=1, **settings)
+        losses[weight] = curve(train(recipe, tmp_path / str(weight)))[0][1]
+    assert losses[1e-6] == pytest.approx(losses[None], rel=1e-4)
+    assert losses[1.0] != pytest.approx(losses[None], rel=1e-4)
+
+
+def test_only_a_retriever_can_teach(base, data, tmp_path) -> None:
+    reranker = train(write_recipe(tmp_path / "r.yaml", base, "reranker", data, max_steps=1), tmp_path / "reranker")
+    recipe = write_recipe(tmp_path / "s.yaml", base, "reranker", data, teacher={"name": str(reranker)})
+    with pytest.raises(CheckpointError, match="is a reranker, and a retriever is needed"):
+        train(recipe, tmp_path / "out")
+
+
 @pytest.mark.parametrize("caching", [True, False])
 def test_the_recipe_s_precision_is_the_precision_of_the_computation(caching, base, data, tmp_path) -> None:
     losses = {}
@@ -125,7 +144,10 @@ def test_the_recipe_s_precision_is_the_precision_of_the_computation(caching, bas
 @pytest.mark.parametrize(("kind", "kills"), [("retriever", 5), ("reranker", 1)])
 def test_a_run_that_was_killed_ends_as_one_that_was_not(kind, kills, base, data, tmp_path) -> None:
     path = tmp_path / "r.yaml"
-    write_recipe(path, base, kind, data, checkpoints_kept=1, evaluation=evaluation(data, candidates=str(data / "run")))
+    settings = {"checkpoints_kept": 1, "evaluation": evaluation(data, candidates=str(data / "run"))}
+    if kind == "reranker":
+        settings["teacher"] = {"name": str(write_teacher(base, tmp_path / "teacher"))}
+    write_recipe(path, base, kind, data, **settings)
     finish(start(path, tmp_path / "whole"))
     killed = tmp_path / "killed"
     moments = sorted(random.Random(kind).sample(range(1, 12), kills))

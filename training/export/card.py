@@ -228,6 +228,9 @@ def _training(recipe: Recipe | None) -> str:
         settings["limits"] = f"queries {recipe.max_query_tokens} tokens, documents {recipe.max_document_tokens}"
     else:
         settings["loss"] = "cross-entropy over a query's own documents"
+        if (teacher := recipe.teacher) is not None:
+            target = f"{teacher.weight:g} of the target: softmax of the cosines of {_shown(teacher.name)}"
+            settings["teacher"] = f"{target}, divided by {teacher.temperature:g}"
         settings["limits"] = f"pairs {recipe.max_pair_tokens} tokens"
     lines += ["", "| setting | value |", "|---|---|"] + [f"| {key} | {value} |" for key, value in settings.items()]
     return "\n".join(lines)

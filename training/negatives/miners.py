@@ -136,6 +136,10 @@ class EncoderMiner:
             "dtype": str(self._encoder.dtype),
         }
 
+    def encode_documents(self) -> None:
+        """Encodes the corpus now, if it is not yet, and not at the first ranking."""
+        _ = self._store
+
     def rank(self, queries: Sequence[str], depth: int) -> list[Ranking]:
         """See :class:`Miner`; scores are cosines."""
         device = self._encoder.device
