@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 from datasets import Dataset
 from torch import nn
 from transformers import TrainerState
@@ -33,7 +34,14 @@ from training.model import TextModel, lora_config, make_trainable, save_adapter,
 from training.plan import plan_rows
 from training.plots import plot_metrics
 from training.recipe import Recipe
-from training.trainer import EarlyStopping, MetricsLog, ProgressBar, complete_checkpoints, trainer_for
+from training.trainer import (
+    EarlyStopping,
+    MetricsLog,
+    ProgressBar,
+    TrainingError,
+    complete_checkpoints,
+    trainer_for,
+)
 
 if TYPE_CHECKING:
     from training.negatives import ScoringMiner
@@ -60,8 +68,9 @@ def train(recipe: Recipe, output: Path) -> Path:
 
     Raises:
         RecipeError, DataError, CheckpointError: Before any step, if recipe, data or base are wrong.
-        TrainingError: If the loss is not finite or a checkpoint cannot be saved.
+        TrainingError: If the loss is not finite or a checkpoint cannot be saved, or the launcher would shard the model.
     """
+    _refuse_shards()
     process = processes()
     if process.is_main_process:
         begin(recipe, output)
@@ -119,6 +128,17 @@ def train(recipe: Recipe, output: Path) -> Path:
         save_trained(recipe, loaded, checkpoint, output)
     process.wait_for_everyone()
     return output
+
+
+def _refuse_shards() -> None:
+    """Refuses launchers that cut the model up: what is saved here is what one process sees of it."""
+    for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        if parse_flag_from_env(f"ACCELERATE_USE_{name}"):
+            raise TrainingError(
+                f"the launcher's configuration asks for {name}, and checkpoints would hold the shards of one process: "
+                "launch data parallel (docs/distributed.md). LoRA, base.dtype: bfloat16, activation_checkpointing or a "
+                "smaller mini_batch_tokens save memory"
+            )
 
 
 def processes() -> PartialState:

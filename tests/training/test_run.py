@@ -41,7 +41,7 @@ from training.evaluation import measure, retrieve
 from training.model import make_trainable
 from training.recipe import Recipe
 from training.run import load_base, train
-from training.trainer import complete_checkpoints, read_metrics
+from training.trainer import TrainingError, complete_checkpoints, read_metrics
 
 TEXTS = ["Let $G$ be a finite group", "the ferry leaves at noon", "étale", "a bounded interval " * 5]
 PAIRS = [(query, document) for query in TEXTS[:2] for document in TEXTS]
@@ -349,6 +349,13 @@ def test_two_processes_train_what_one_trains(caching, base, tmp_path) -> None:
     expected = weights(one)
     for name, tensor in weights(two).items():
         torch.testing.assert_close(tensor, expected[name], atol=1e-5, rtol=1e-4)
+
+
+def test_a_launcher_that_shards_the_model_is_refused(base, data, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(TrainingError, match="asks for FSDP, .* launch data parallel"):
+        train(write_recipe(tmp_path / "r.yaml", base, "retriever", data), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(base, data, tmp_path, monkeypatch) -> None:
