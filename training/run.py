@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,7 @@ from torch_radar.files import replacing
 from torch_radar.loaded import LoadedModel
 from torch_radar.loading import choose_device, choose_dtype, load, weights_digest
 from torch_radar.templates import PAIR_TEMPLATES, TEXT_TEMPLATES, PairTemplate, framing, token_ids
+from torch_radar.vectors import StoreMismatchError
 from training.collator import RerankerCollator, RetrieverCollator
 from training.data import DataError, Documents, TrainingSet, concatenate, read_examples, read_tevatron
 from training.evaluation import evaluator_for
@@ -34,14 +37,7 @@ from training.model import TextModel, lora_config, make_trainable, save_adapter,
 from training.plan import plan_rows
 from training.plots import plot_metrics
 from training.recipe import Recipe
-from training.trainer import (
-    EarlyStopping,
-    MetricsLog,
-    ProgressBar,
-    TrainingError,
-    complete_checkpoints,
-    trainer_for,
-)
+from training.trainer import EarlyStopping, MetricsLog, ProgressBar, complete_checkpoints, trainer_for
 
 if TYPE_CHECKING:
     from training.negatives import ScoringMiner
@@ -67,8 +63,9 @@ def train(recipe: Recipe, output: Path) -> Path:
         ``data.json`` (digests of what it was made from), ``metrics.jsonl`` and ``metrics.png``.
 
     Raises:
-        RecipeError, DataError, CheckpointError: Before any step, if recipe, data or base are wrong.
-        TrainingError: If the loss is not finite or a checkpoint cannot be saved, or the launcher would shard the model.
+        RecipeError, DataError, CheckpointError: Before any step, if recipe, data, base or teacher are wrong.
+        ValueError: Before anything, if the launcher would shard the model.
+        TrainingError: If the loss is not finite or a checkpoint cannot be saved.
     """
     _refuse_shards()
     process = processes()
@@ -82,7 +79,6 @@ def train(recipe: Recipe, output: Path) -> Path:
     with process.main_process_first():  # the others find what it leaves in the cache
         training_set, weights, sources = read_data(recipe, output / "cache")
         evaluator = evaluator_for(recipe, output / "cache")
-        teacher = _teacher(recipe, training_set, loaded.device, output / "cache")
     if process.is_main_process:
         note_data(recipe, output)
         _warn_of_long_texts(recipe, loaded, checkpoint, training_set)
@@ -99,6 +95,8 @@ def train(recipe: Recipe, output: Path) -> Path:
     if recipe.max_steps is not None:
         steps = min(steps, recipe.max_steps)
         rows = rows[: steps * recipe.batch_queries]
+    with process.main_process_first():
+        teacher = _teacher(recipe, training_set, loaded.device, output / "cache")
     # Adapters and a new head begin at random, and dropout is drawn while training.
     torch.manual_seed(recipe.seed)
     make_trainable(loaded, recipe.lora)
@@ -131,11 +129,11 @@ def train(recipe: Recipe, output: Path) -> Path:
 
 
 def _refuse_shards() -> None:
-    """Refuses launchers that cut the model up: what is saved here is what one process sees of it."""
+    """Refuses launchers that may cut the model up: what is saved here is what one process sees of it."""
     for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
         if parse_flag_from_env(f"ACCELERATE_USE_{name}"):
-            raise TrainingError(
-                f"the launcher's configuration asks for {name}, and checkpoints would hold the shards of one process: "
+            raise ValueError(
+                f"the launcher's configuration asks for {name}, and checkpoints could hold the shards of one process: "
                 "launch data parallel (docs/distributed.md). LoRA, base.dtype: bfloat16, activation_checkpointing or a "
                 "smaller mini_batch_tokens save memory"
             )
@@ -143,7 +141,8 @@ def _refuse_shards() -> None:
 
 def processes() -> PartialState:
     """This process and those it was launched with; without a GPU they have to be asked for."""
-    return PartialState(cpu=choose_device().type == "cpu")
+    # The others wait while the first reads, encodes or evaluates, which may take longer than the usual ten minutes.
+    return PartialState(cpu=choose_device().type == "cpu", timeout=timedelta(days=1))
 
 
 def begin(recipe: Recipe, output: Path, recipe_file: str = RECIPE_FILE) -> None:
@@ -153,11 +152,11 @@ def begin(recipe: Recipe, output: Path, recipe_file: str = RECIPE_FILE) -> None:
         DataError: If they are not.
     """
     output.mkdir(parents=True, exist_ok=True)
-    path, text = output / recipe_file, recipe.to_yaml()
+    path = output / recipe_file
     if not path.is_file():
         with replacing(path) as aside:
-            aside.write_text(text, encoding="utf-8")
-    elif path.read_text(encoding="utf-8") != text:
+            aside.write_text(recipe.to_yaml(), encoding="utf-8")
+    elif Recipe.load(path) != recipe:
         raise DataError(f"{output} holds a run of another recipe: give another folder, or start that recipe again")
     trained = (output / RADAR_JSON).is_file() or complete_checkpoints(output)
     if trained and (output / DATA_FILE).is_file():
@@ -172,7 +171,7 @@ def begin(recipe: Recipe, output: Path, recipe_file: str = RECIPE_FILE) -> None:
 
 
 def note_data(recipe: Recipe, output: Path) -> None:
-    """Keeps digests of what a new run is made from: its data, its evaluation, and its base if that is a folder."""
+    """Keeps digests of what a new run is made from: its data, its evaluation, and base and teacher that are folders."""
     if not complete_checkpoints(output):
         with replacing(output / DATA_FILE) as aside:
             aside.write_text(json.dumps(_digests(recipe), indent=2) + "\n", encoding="utf-8")
@@ -182,12 +181,15 @@ def _digests(recipe: Recipe) -> dict[str, str]:
     names = [name for source in recipe.data for name in (source.path, *source.documents)]
     if (on := recipe.evaluation) is not None:
         names += [*on.documents, on.queries, on.qrels, *([on.candidates] if on.candidates else [])]
+    models = [recipe.base.name]
+    if recipe.teacher is not None:
+        models.append(recipe.teacher.name)
+        names.append(str(Path(recipe.teacher.name).expanduser() / RADAR_JSON))  # the text form it reads queries in
+    folders = {name: Path(name).expanduser() for name in models}
     digests = {}
     for path in (Path(name) for name in names if Path(name).is_file()):
         with path.open("rb") as file:
             digests[str(path)] = hashlib.file_digest(file, "sha256").hexdigest()
-    models = [recipe.base.name, *([recipe.teacher.name] if recipe.teacher else [])]
-    folders = {name: Path(name).expanduser() for name in models}
     return digests | {name: weights_digest(folder) for name, folder in folders.items() if folder.is_dir()}
 
 
@@ -361,7 +363,13 @@ def _teacher(recipe: Recipe, training_set: TrainingSet, device: torch.device, ca
     from training.negatives import EncoderMiner  # with bm25s, which starts JAX where it is installed
 
     encoder = Encoder(recipe.teacher.name, device=str(device), dtype=recipe.precision)
-    teacher = EncoderMiner(training_set.documents, encoder, cache / "teacher")
+    _ = encoder.dimension  # loaded now in every start: an adapter draws random numbers, and training's come later
+    folder = cache / "teacher"
+    try:
+        teacher = EncoderMiner(training_set.documents, encoder, folder)
+    except StoreMismatchError:  # documents or teacher were mended before the first step; later, begin() refuses them
+        shutil.rmtree(folder)
+        teacher = EncoderMiner(training_set.documents, encoder, folder)
     teacher.encode_documents()
     return teacher
 

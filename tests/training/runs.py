@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -15,8 +14,6 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from torch_radar.checkpoints import Checkpoint, save_radar_json
-from torch_radar.templates import QUERY_DOCUMENT
 from training import trainer
 from training.recipe import Recipe
 from training.run import train
@@ -80,11 +77,10 @@ def write_recipe(path: Path, weights: Path, kind: str, examples: Path, **changes
     return Recipe.load(path)
 
 
-def write_teacher(weights: Path, folder: Path) -> Path:
-    """A base as a retriever that can teach."""
-    shutil.copytree(weights, folder)
-    save_radar_json(folder, Checkpoint("teacher", "retriever", QUERY_DOCUMENT, "last_token", max_tokens=64))
-    return folder
+def write_teacher(weights: Path, data: Path, folder: Path) -> Path:
+    """A retriever that can teach: an adapter, which draws random numbers when it is loaded."""
+    recipe = write_recipe(folder.with_suffix(".yaml"), weights, "retriever", data, max_steps=1, warmup_steps=0)
+    return train(recipe, folder)
 
 
 def evaluation(data: Path, **changes: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,13 +36,14 @@ from torch_radar.checkpoints import CheckpointError, load_radar_json
 from torch_radar.encoder import Encoder
 from torch_radar.reranker import Reranker
 from torch_radar.templates import QUERY_DOCUMENT, token_ids
+from torch_radar.vectors import VectorStore
 from training import run as run_module
 from training.data import DataError, read_examples
 from training.evaluation import measure, retrieve
 from training.model import make_trainable
 from training.recipe import Recipe
 from training.run import load_base, train
-from training.trainer import TrainingError, complete_checkpoints, read_metrics
+from training.trainer import complete_checkpoints, read_metrics
 
 TEXTS = ["Let $G$ be a finite group", "the ferry leaves at noon", "étale", "a bounded interval " * 5]
 PAIRS = [(query, document) for query in TEXTS[:2] for document in TEXTS]
@@ -113,14 +115,29 @@ def test_adapters_are_float32_over_a_bfloat16_base(kind, precision, base, data, 
 
 
 def test_a_reranker_learns_from_a_teacher_as_much_as_the_recipe_says(base, data, tmp_path) -> None:
-    teacher = {"name": str(write_teacher(base, tmp_path / "teacher")), "temperature": 0.01}
+    teacher = {"name": str(write_teacher(base, data, tmp_path / "teacher"))}
     losses = {}
-    for weight in (None, 1e-6, 1.0):
-        settings = {"teacher": teacher | {"weight": weight}} if weight else {}
+    for weight, temperature in ((None, 1.0), (1e-6, 0.05), (1.0, 0.05), (1.0, 1000.0)):
+        settings = {"teacher": teacher | {"weight": weight, "temperature": temperature}} if weight else {}
         recipe = write_recipe(tmp_path / "r.yaml", base, "reranker", data, max_steps=1, **settings)
-        losses[weight] = curve(train(recipe, tmp_path / str(weight)))[0][1]
-    assert losses[1e-6] == pytest.approx(losses[None], rel=1e-4)
-    assert losses[1.0] != pytest.approx(losses[None], rel=1e-4)
+        losses[weight, temperature] = curve(train(recipe, tmp_path / f"{weight}-{temperature}"))[0][1]
+    label = losses[None, 1.0]
+    assert losses[1e-6, 0.05] == pytest.approx(label, rel=1e-4)
+    assert len({round(loss, 4) for loss in (label, losses[1.0, 0.05], losses[1.0, 1000.0])}) == 3
+
+
+def test_what_the_teacher_encoded_is_made_anew_where_it_is_another_before_the_first_step(base, tmp_path) -> None:
+    data = tmp_path / "data"
+    write_data(data)
+    teacher = write_teacher(base, data, tmp_path / "teacher")
+    settings = {"teacher": {"name": str(teacher)}, "batch_queries": 4, "epochs": 1, "max_steps": 1}
+    recipe = write_recipe(tmp_path / "r.yaml", base, "reranker", data, **settings)
+    with pytest.raises(ValueError, match="no such linear module"):
+        train(replace(recipe, lora=replace(recipe.lora, targets=("nothing",))), tmp_path / "out")
+    (tmp_path / "out" / "recipe.yaml").unlink()
+    write_data(data, examples=20)
+    output = train(recipe, tmp_path / "out")
+    assert len(VectorStore.open(output / "cache" / "teacher")) == 20
 
 
 def test_only_a_retriever_can_teach(base, data, tmp_path) -> None:
@@ -146,11 +163,12 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(kind, kills, base, data,
     path = tmp_path / "r.yaml"
     settings = {"checkpoints_kept": 1, "evaluation": evaluation(data, candidates=str(data / "run"))}
     if kind == "reranker":
-        settings["teacher"] = {"name": str(write_teacher(base, tmp_path / "teacher"))}
+        settings["teacher"] = {"name": str(write_teacher(base, data, tmp_path / "teacher"))}
     write_recipe(path, base, kind, data, **settings)
     finish(start(path, tmp_path / "whole"))
     killed = tmp_path / "killed"
-    moments = sorted(random.Random(kind).sample(range(1, 12), kills))
+    # A lone kill before the first checkpoint, when the teacher's vectors are all there is.
+    moments = [1] if kills == 1 else sorted(random.Random(kind).sample(range(1, 12), kills))
     for step in moments:
         log = killed / "metrics.jsonl"
         kill_when(start(path, killed), lambda s=step, log=log: any(r["step"] >= s for r in read_metrics(log)))
@@ -203,6 +221,15 @@ def test_a_damaged_checkpoint_is_passed_over(base, data, tmp_path, monkeypatch) 
     assert all(torch.equal(tensor, trained[name]) for name, tensor in weights(output).items())
 
 
+def test_a_run_begun_before_a_key_was_known_has_its_default(base, data, tmp_path) -> None:
+    recipe = write_recipe(tmp_path / "r.yaml", base, "retriever", data, max_steps=1)
+    output = train(recipe, tmp_path / "out")
+    kept = output / "recipe.yaml"
+    kept.write_text(kept.read_text().replace("teacher: null\n", ""))
+    assert "teacher" not in kept.read_text()
+    train(recipe, output)
+
+
 def test_a_finished_run_is_left_alone_and_another_recipe_is_refused(base, data, tmp_path) -> None:
     recipe = write_recipe(tmp_path / "r.yaml", base, "retriever", data, max_steps=1)
     output = train(recipe, tmp_path / "out")
@@ -215,26 +242,32 @@ def test_a_finished_run_is_left_alone_and_another_recipe_is_refused(base, data, 
 
 
 @pytest.mark.parametrize("finished", [True, False])
-@pytest.mark.parametrize("changed", ["examples.jsonl", "documents.jsonl", "qrels", "base"])
+@pytest.mark.parametrize("changed", ["examples.jsonl", "documents.jsonl", "qrels", "base", "teacher", "form"])
 def test_a_run_on_other_data_under_the_same_names_is_refused(base, tmp_path, finished, changed) -> None:
     folder = tmp_path / "data"
     write_data(folder)
     weights_of_base = shutil.copytree(base, tmp_path / "base")
     source = {"path": str(folder / "examples.jsonl"), "documents": [str(folder / "documents.jsonl")]}
-    settings = {"data": [source], "evaluation": evaluation(folder), "max_steps": 2}
-    recipe = write_recipe(tmp_path / "r.yaml", weights_of_base, "retriever", folder, **settings)
+    teacher = write_teacher(base, folder, tmp_path / "teacher")
+    settings = {"data": [source], "evaluation": evaluation(folder, candidates=str(folder / "run")), "max_steps": 2}
+    settings["teacher"] = {"name": str(teacher)}
+    recipe = write_recipe(tmp_path / "r.yaml", weights_of_base, "reranker", folder, **settings)
     output = train(recipe, tmp_path / "out")
     if not finished:
         (output / "radar.json").unlink()
-    file = weights_of_base / "config.json" if changed == "base" else folder / changed
+    models = {
+        "base": (weights_of_base, weights_of_base / "config.json"),
+        "teacher": (teacher, teacher / "adapter_config.json"),
+        "form": (teacher / "radar.json", teacher / "radar.json"),
+    }
+    named, file = models.get(changed, (folder / changed, folder / changed))
     written = file.read_text(encoding="utf-8")
     file.write_text(written.replace("\n", " \n", 1), encoding="utf-8")
-    named = weights_of_base if changed == "base" else file
     with pytest.raises(DataError, match=f"other contents of {re.escape(str(named))}: give another folder"):
         train(recipe, output)
     file.write_text(written, encoding="utf-8")
     train(recipe, output)
-    if changed != "base":
+    if changed not in models:
         file.unlink()
         train(recipe, output)  # what is finished needs its data no more
 
@@ -323,14 +356,17 @@ def test_texts_that_are_cut_are_counted_with_their_template(base, data, tmp_path
     assert "positives" not in caplog.text
 
 
-@pytest.mark.parametrize("caching", [True, False])
-def test_two_processes_train_what_one_trains(caching, base, tmp_path) -> None:
+@pytest.mark.parametrize(("kind", "caching"), [("retriever", True), ("retriever", False), ("reranker", True)])
+def test_two_processes_train_what_one_trains(kind, caching, base, tmp_path) -> None:
     data = tmp_path / "data"
     write_data(data)
     settings = {"lora": {"rank": 4, "alpha": 16, "dropout": 0.0}, "max_steps": 6, "learning_rate": 0.003}
-    settings |= {"caching": caching, "mini_batch_tokens": 100, "evaluation": evaluation(data)}
+    searched = evaluation(data, candidates=str(data / "run"))
+    settings |= {"caching": caching, "mini_batch_tokens": 100, "evaluation": searched}
+    if kind == "reranker":
+        settings["teacher"] = {"name": str(write_teacher(base, data, tmp_path / "teacher"))}
     path = tmp_path / "r.yaml"
-    one = train(write_recipe(path, base, "retriever", data, **settings), tmp_path / "one")
+    one = train(write_recipe(path, base, kind, data, **settings), tmp_path / "one")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -351,9 +387,10 @@ def test_two_processes_train_what_one_trains(caching, base, tmp_path) -> None:
         torch.testing.assert_close(tensor, expected[name], atol=1e-5, rtol=1e-4)
 
 
-def test_a_launcher_that_shards_the_model_is_refused(base, data, tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(TrainingError, match="asks for FSDP, .* launch data parallel"):
+@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED", "MEGATRON_LM"])
+def test_a_launcher_that_may_shard_the_model_is_refused(name, base, data, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    with pytest.raises(ValueError, match=f"asks for {name}, .* launch data parallel"):
         train(write_recipe(tmp_path / "r.yaml", base, "retriever", data), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
