@@ -183,7 +183,7 @@ def test_the_recipe_learns_what_the_library_does(
 
 
 def test_one_command_goes_from_the_corpora_to_figures(sources: tuple[Path, Path], tmp_path: Path) -> None:
-    small = ["max_steps=2", "batch_queries=4", "max_pair_tokens=128"]
+    small = ["max_steps=2", "batch_queries=4", "max_pair_tokens=128", "teacher.weight=0.3"]
     stacks, planetmath = sources
     asked = {"seeds": 2, "plain": True, "sample": 2, "set_": small}
     command = partial(make, stacks=stacks, planetmath=planetmath, output=tmp_path / "made", **asked)
@@ -197,6 +197,8 @@ def test_one_command_goes_from_the_corpora_to_figures(sources: tuple[Path, Path]
             "BM25 % 100 >> reranker, all weights",
         ]
         assert all(0 <= figures["nDCG@10"] <= 1 for figures in report["results"][name].values())
+    recipe = Recipe.load(tmp_path / "made" / "reranker-run" / "recipe.yaml")
+    assert recipe.teacher and recipe.teacher.name == recipe.base.name and "merged-" in recipe.base.name
     trained = (tmp_path / "made" / "reranker" / "adapter_model.safetensors").stat()
     command(debug=True)  # nothing is trained twice
     assert json.loads((tmp_path / "made" / "results.json").read_text()) == report

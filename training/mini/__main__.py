@@ -49,7 +49,7 @@ def make(
     reranker: Annotated[bool, typer.Option(help="Train the reranker too.")] = True,
     plain: Annotated[bool, typer.Option(help="Train the plain library recipe too; its average ships.")] = False,
     sample: Annotated[int | None, typer.Option(min=1, help="Measure on this many queries of each collection.")] = None,
-    set_: Annotated[list[str], typer.Option("--set", help="key=value, over both recipes.")] = [],  # noqa: B006
+    set_: Annotated[list[str], typer.Option("--set", help="key=value, over both recipes; teacher.… over one.")] = [],  # noqa: B006
     debug: Debug = False,
 ) -> str:
     """Build the data, train retriever and reranker, and measure them on what was held out.
@@ -59,7 +59,7 @@ def make(
     data, cache = output / "data", output / "cache"
     counts = build(stacks, planetmath, data, evaluation_texts=read_evaluation_texts(exclude))
     documents = Documents.from_files([data / "documents.jsonl"], cache)
-    overrides = [*name_sources(data, "examples"), *set_]
+    overrides = [*name_sources(data, "examples"), *(one for one in set_ if not one.startswith("teacher"))]
     recipes = [Recipe.load("radar-mini", overrides=[*overrides, f"seed={seed}"]) for seed in range(1, seeds + 1)]
     if recipes[0].lora is not None:
         raise RecipeError("all weights are trained, and then averaged as an adapter: leave it null", "lora")
@@ -75,7 +75,7 @@ def make(
         merged = output / f"merged-{weights_digest(retriever)[:8]}"  # what a reranker is trained from
         if not merged.exists():
             export(retriever, merged)
-        overrides = [f"base.name={merged}", *name_sources(data, "pairs"), *set_]
+        overrides = [f"base.name={merged}", f"teacher.name={merged}", *name_sources(data, "pairs"), *set_]
         run = train(Recipe.load("radar-mini-reranker", overrides=overrides), output / "reranker-run")
         adapter = _as_adapter([run], output / "reranker", base=MINILM.name)
         rerankers = {"reranker": adapter, "reranker, all weights": run}
