@@ -16,6 +16,7 @@ from torch_radar.encoder import Encoder
 from torch_radar.loading import load_tokenizer, weights_digest
 from torch_radar.reranker import Reranker
 from training.averaging import low_rank_average
+from training.begun import begin, note_data
 from training.data import Documents, read_examples, write_examples
 from training.export import export
 from training.latex import reading_latex
@@ -25,7 +26,7 @@ from training.mini.plain import train_plain
 from training.negatives import BM25Miner, mine
 from training.plan import plan_rows
 from training.recipe import Recipe, RecipeError
-from training.run import begin, note_data, read_data, train
+from training.run import read_data, train
 
 # An adapter of 11 MB, with 93 % of the squared change of the linear layers: torch_radar/packaged/radar-mini/README.md.
 _RANK = 128
